@@ -1,0 +1,143 @@
+//! A process's one door to the outside: names, connections, files, wall clock, chance and tasks.
+//!
+//! Product code opens no socket or file, reads no wall clock, rolls no dice and spawns no task except through
+//! [`Host`]. Behind it stands the operating system ([`Host::real`]) or, in simulations, a fabric that can cut, stall
+//! and crash. Monotonic time is tokio's, which a simulation pauses.
+//!
+//! Knows nothing of tunnels, Kubernetes or HTTP routes.
+
+mod backoff;
+mod connection;
+mod drain;
+pub mod ops;
+mod real;
+mod tasks;
+mod telemetry;
+pub mod tls;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+pub use backoff::Backoff;
+pub use connection::{Connection, Io};
+pub use drain::{Drain, DrainSwitch};
+pub use tasks::Tasks;
+pub use telemetry::{LogLevel, init_logging};
+
+/// A boxed future, the shape of every call through the door.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How long one name lookup may take: the resolver's own retries (5 s a server) plus one more try.
+pub const RESOLVE_MAX: Duration = Duration::from_secs(10);
+
+/// How long one address may take to answer a dial: three SYN retransmissions (1 + 2 + 4 s) and a little.
+pub const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// What stands behind a [`Host`]: the operating system or a simulated machine.
+pub trait System: Send + Sync + 'static {
+    /// Addresses of `name`, IPv4 and IPv6, in the order they should be tried.
+    fn resolve<'a>(&'a self, name: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+    /// Opens a connection to one address.
+    fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Connection>>;
+    /// Binds a listener; port 0 takes any free port.
+    fn listen(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listen>>>;
+    /// The whole content of a file.
+    fn read_file(&self, path: &str) -> io::Result<Vec<u8>>;
+    /// The time of day, for people and certificates, never for measuring.
+    fn wall_clock(&self) -> SystemTime;
+    /// 64 bits of chance.
+    fn chance(&self) -> u64;
+}
+
+/// A bound listener.
+pub trait Listen: Send + Sync {
+    /// The next connection. Cancel-safe.
+    fn accept(&self) -> BoxFuture<'_, io::Result<Connection>>;
+    /// The address that was really bound.
+    fn local_addr(&self) -> SocketAddr;
+}
+
+/// One machine as a process sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Host {
+    system: Arc<dyn System>,
+    tasks: Tasks,
+}
+
+impl Host {
+    /// A host over `system` whose tasks are counted in `tasks`.
+    pub fn new(system: Arc<dyn System>, tasks: Tasks) -> Self {
+        Self { system, tasks }
+    }
+
+    /// The operating system of this machine.
+    pub fn real() -> Self {
+        Self::new(Arc::new(real::Real), Tasks::new())
+    }
+
+    /// Addresses of `name`; asks the resolver at every call, within [`RESOLVE_MAX`].
+    pub async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match tokio::time::timeout(RESOLVE_MAX, self.system.resolve(name, port)).await {
+            Ok(Ok(addrs)) if addrs.is_empty() => Err(io::Error::new(io::ErrorKind::NotFound, format!("no address for {name}"))),
+            Ok(result) => result,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer from the resolver for {name}"))),
+        }
+    }
+
+    /// Connects to one address, within [`CONNECT_MAX`].
+    pub async fn connect(&self, addr: SocketAddr) -> io::Result<Connection> {
+        match tokio::time::timeout(CONNECT_MAX, self.system.connect(addr)).await {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {addr}"))),
+        }
+    }
+
+    /// Resolves `name` and tries every address in turn.
+    ///
+    /// # Errors
+    /// The error of the last address tried, or of the resolver.
+    pub async fn dial(&self, name: &str, port: u16) -> io::Result<Connection> {
+        let mut last = None;
+        for addr in self.resolve(name, port).await? {
+            match self.connect(addr).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+
+    /// Binds a listener.
+    pub async fn listen(&self, addr: SocketAddr) -> io::Result<Box<dyn Listen>> {
+        self.system.listen(addr).await
+    }
+
+    /// Reads a file whole.
+    pub fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.system.read_file(path)
+    }
+
+    /// The time of day.
+    pub fn wall_clock(&self) -> SystemTime {
+        self.system.wall_clock()
+    }
+
+    /// 64 bits of chance.
+    pub fn chance(&self) -> u64 {
+        self.system.chance()
+    }
+
+    /// Runs `future` as a named task of this host.
+    pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(name, future);
+    }
+
+    /// The host's tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+}

@@ -1,0 +1,1 @@
+//! Ops listener: live, ready, metrics.

@@ -1,0 +1,3 @@
+//! The wire and the session.
+
+pub mod id;
