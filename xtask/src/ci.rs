@@ -1,0 +1,80 @@
+//! `cargo xtask ci`: what CI runs, in its order, on any machine.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::machine::{self, Skips};
+use crate::run::{run, seconds, step, works};
+use crate::test::{Scope, build, suite};
+use crate::tidy;
+use crate::workspace::{bin_dir, cargo};
+
+/// Cases of each property in the nightly lane: about a minute of search each, sixteen times proptest's default.
+const NIGHTLY_CASES: &str = "4096";
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    /// Each push: minutes.
+    Fast,
+    /// Before merge: everything that ends the same way twice.
+    Full,
+    /// Each night: searches longer, and asks the world for news about our dependencies.
+    Nightly,
+}
+
+/// The verb. Without `tests` it leaves out what `cargo xtask test` runs.
+pub(crate) fn run_verb(lane: &str, tests: bool) -> Result<()> {
+    let lane = match lane {
+        "fast" => Lane::Fast,
+        "full" => Lane::Full,
+        _ => Lane::Nightly,
+    };
+    let started = Instant::now();
+    machine::insist()?;
+    let skips = Skips::default();
+    let result = checks(lane, &skips).and_then(|()| if tests { prove(lane, &skips) } else { Ok(()) });
+    skips.tell();
+    let word = if result.is_ok() { "ok" } else { "FAILED" };
+    eprintln!("== ci: {word}, {}", seconds(started.elapsed()));
+    result
+}
+
+/// The cheap questions first, so that a slip costs seconds.
+fn checks(lane: Lane, skips: &Skips) -> Result<()> {
+    step("fmt", || run(&mut cargo(&["fmt", "--all", "--check"])))?;
+    step("clippy", || run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])))?;
+    build()?;
+    step("tidy", || tidy::report(Some(&bin_dir()?)))?;
+    if lane > Lane::Fast {
+        step("docs", docs)?;
+        deny(lane, skips)?;
+    }
+    Ok(())
+}
+
+fn prove(lane: Lane, skips: &Skips) -> Result<()> {
+    match lane {
+        Lane::Fast => suite(Scope::WithoutE2e, None, &[], skips),
+        Lane::Full => suite(Scope::All, None, &[], skips),
+        Lane::Nightly => suite(Scope::All, None, &[("PROPTEST_CASES", NIGHTLY_CASES)], skips),
+    }
+}
+
+fn docs() -> Result<()> {
+    let mut command = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    run(command.env("RUSTDOCFLAGS", "--deny warnings"))
+}
+
+/// Advisories appear on their own schedule, so they stop the nightly lane and no pull request.
+fn deny(lane: Lane, skips: &Skips) -> Result<()> {
+    if !works("cargo", &["deny", "--version"]) {
+        skips.add("cargo deny: cargo install --locked cargo-deny");
+        return Ok(());
+    }
+    let checks: &[&str] = match lane {
+        Lane::Fast | Lane::Full => &["bans", "licenses", "sources"],
+        Lane::Nightly => &["all"],
+    };
+    step("deny", || run(cargo(&["deny", "check"]).args(checks)))
+}

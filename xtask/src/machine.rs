@@ -1,0 +1,111 @@
+//! What some tests need beyond Rust: what a run insists on, and what it had to leave out.
+
+use std::collections::BTreeSet;
+use std::env::var_os;
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::{Result, bail};
+
+use crate::run::works;
+
+/// Something that some tests need and a machine may lack.
+struct Need {
+    /// As `CI_REQUIRE` spells it.
+    name: &'static str,
+    how: &'static str,
+    present: fn() -> bool,
+}
+
+/// All needs. The tests look for the same things, and skip themselves where nobody insists.
+const NEEDS: [Need; 3] = [
+    Need {
+        name: "assets",
+        how: "set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver (`setup-envtest use -p path` prints one)",
+        present: || {
+            let has = |dir| ["etcd", "kube-apiserver"].iter().all(|program| Path::new(&dir).join(program).is_file());
+            var_os("KUBEBUILDER_ASSETS").is_some_and(has)
+        },
+    },
+    Need {
+        name: "kubectl",
+        how: "install kubectl, or name one in E2E_KUBECTL",
+        present: || works(var_os("E2E_KUBECTL").unwrap_or_else(|| "kubectl".into()), &["version", "--client"]),
+    },
+    Need {
+        name: "kind",
+        how: "install kind and docker, or name a cluster's kubeconfig in E2E_EDGE",
+        present: || var_os("E2E_EDGE").is_some() || works("kind", &["version"]) && works("docker", &["info"]),
+    },
+];
+
+/// Fails when something that `CI_REQUIRE`, a comma-separated list, names is not there.
+pub(crate) fn insist() -> Result<()> {
+    check(&std::env::var("CI_REQUIRE").unwrap_or_default(), |need| (need.present)())
+}
+
+fn check(required: &str, present: impl Fn(&Need) -> bool) -> Result<()> {
+    for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        match NEEDS.iter().find(|need| need.name == name) {
+            Some(need) if present(need) => {}
+            Some(need) => bail!("CI_REQUIRE names {name}, and this machine lacks it: {}", need.how),
+            None => bail!("CI_REQUIRE names {name:?}, which is none of assets, kubectl, kind"),
+        }
+    }
+    Ok(())
+}
+
+/// What a run left out, gathered while it runs.
+#[derive(Default)]
+pub(crate) struct Skips(Mutex<BTreeSet<String>>);
+
+impl Skips {
+    /// The mark that stands before what was skipped and how to get it.
+    const MARK: &str = "SKIPPED: ";
+
+    /// Notes a line of output when it tells of a skip.
+    pub(crate) fn see(&self, line: &str) {
+        if let Some((_, skip)) = line.split_once(Self::MARK) {
+            self.add(skip);
+        }
+    }
+
+    /// Notes a skip: what, and how to get it.
+    pub(crate) fn add(&self, skip: &str) {
+        self.0.lock().expect("nobody panics while holding it").insert(skip.trim().to_owned());
+    }
+
+    /// Prints what was skipped.
+    pub(crate) fn tell(&self) {
+        for skip in self.0.lock().expect("nobody panics while holding it").iter() {
+            eprintln!("{}{skip}", Self::MARK);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_required_need_that_is_absent_fails_with_the_way_to_get_it() {
+        let error = check("assets, kind", |need| need.name == "assets").expect_err("kind is absent").to_string();
+        assert!(error.contains("install kind"), "{error}");
+        assert!(check("assets, kind", |_| true).is_ok());
+        assert!(check("", |_| false).is_ok());
+    }
+
+    #[test]
+    fn a_required_need_that_nobody_knows_is_refused() {
+        assert!(check("kinder", |_| true).is_err());
+    }
+
+    #[test]
+    fn a_skip_is_found_inside_a_runners_own_words_and_told_once() {
+        let skips = Skips::default();
+        skips.see("    SKIPPED: a cluster: cargo xtask e2e --kind");
+        skips.see("SKIPPED: a cluster: cargo xtask e2e --kind");
+        skips.see("test result: ok");
+        assert_eq!(skips.0.lock().unwrap().iter().collect::<Vec<_>>(), ["a cluster: cargo xtask e2e --kind"]);
+    }
+}
