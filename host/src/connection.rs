@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// What a connection is made of.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -15,12 +15,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 pub struct Connection {
     io: Box<dyn Io>,
     peer: SocketAddr,
+    /// Read by `first_byte` and not yet given to the reader.
+    first: Option<u8>,
 }
 
 impl Connection {
     /// Boxes `io`; `peer` is the address at the other end.
     pub fn new(io: impl Io, peer: SocketAddr) -> Self {
-        Self { io: Box::new(io), peer }
+        Self { io: Box::new(io), peer, first: None }
     }
 
     /// The address at the other end.
@@ -28,14 +30,26 @@ impl Connection {
         self.peer
     }
 
-    /// The same peer behind another layer of bytes (TLS, say).
-    pub fn map<T: Io>(self, wrap: impl FnOnce(Box<dyn Io>) -> T) -> Self {
-        Self { io: Box::new(wrap(self.io)), peer: self.peer }
+    /// Waits for the first byte and leaves it to be read; none when the peer ends without one.
+    pub async fn first_byte(&mut self) -> io::Result<Option<u8>> {
+        if self.first.is_none() {
+            let mut byte = [0];
+            if self.io.read(&mut byte).await? > 0 {
+                self.first = Some(byte[0]);
+            }
+        }
+        Ok(self.first)
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buf.remaining() > 0
+            && let Some(first) = self.first.take()
+        {
+            buf.put_slice(&[first]);
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }

@@ -8,8 +8,10 @@
 
 mod backoff;
 mod connection;
+mod door;
 mod drain;
 pub mod ops;
+mod process;
 mod real;
 mod tasks;
 mod telemetry;
@@ -24,7 +26,9 @@ use std::time::{Duration, SystemTime};
 
 pub use backoff::Backoff;
 pub use connection::{Connection, Io};
+pub use door::{Door, Late};
 pub use drain::{Drain, DrainSwitch};
+pub use process::run_process;
 pub use tasks::Tasks;
 pub use telemetry::{LogLevel, init_logging};
 

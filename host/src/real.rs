@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the one door to the operating system")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use socket2::{SockRef, TcpKeepalive};
@@ -36,7 +36,16 @@ impl System for Real {
     }
 
     fn listen(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listen>>> {
-        Box::pin(async move { Ok(Box::new(RealListener::bind(addr)?) as Box<dyn Listen>) })
+        Box::pin(async move {
+            let bound = match RealListener::bind(addr) {
+                // "All interfaces" on a machine without IPv6 means all of IPv4.
+                Err(_) if addr.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+                    RealListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), addr.port()))
+                }
+                bound => bound,
+            };
+            Ok(Box::new(bound?) as Box<dyn Listen>)
+        })
     }
 
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {

@@ -84,7 +84,8 @@ impl Tasks {
 
     /// The names of the live tasks, sorted.
     pub fn names(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.state().live.values().filter(|(_, handle)| !handle.is_finished()).map(|(name, _)| *name).collect();
+        let mut names: Vec<_> =
+            self.state().live.values().filter(|(_, handle)| !handle.is_finished()).map(|(name, _)| *name).collect();
         names.sort_unstable();
         names
     }

@@ -1,0 +1,51 @@
+//! The process itself: its runtime, its signals, its end.
+
+use std::future::Future;
+use std::io::Write;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{Drain, DrainSwitch, Host};
+
+/// A bug, in the words of sysexits.h.
+const EX_SOFTWARE: u8 = 70;
+
+/// Runs a program on this machine until its future ends. SIGTERM or SIGINT starts its drain, a second one ends the
+/// process at once.
+pub fn run_process<F: Future>(name: &'static str, program: impl FnOnce(Host, Drain) -> F) -> F::Output {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => exit(name, EX_SOFTWARE, &format!("no runtime: {error}")),
+    };
+    runtime.block_on(async {
+        let (switch, drain) = DrainSwitch::new();
+        let host = Host::real();
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => host.spawn("signals", watch_signals(name, terminate, interrupt, switch)),
+            (Err(error), _) | (_, Err(error)) => exit(name, EX_SOFTWARE, &format!("no signals: {error}")),
+        }
+        program(host, drain).await
+    })
+}
+
+async fn watch_signals(name: &'static str, mut terminate: Signal, mut interrupt: Signal, switch: DrainSwitch) {
+    let first = next_signal(&mut terminate, &mut interrupt).await.0;
+    tracing::info!(signal = first, "draining; a second signal exits at once");
+    switch.start();
+    let (second, code) = next_signal(&mut terminate, &mut interrupt).await;
+    exit(name, code, &format!("{second} cut the drain short"))
+}
+
+/// Its name, and the exit code that a shell gives to who died of it.
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, u8) {
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => ("SIGTERM", 128 + 15),
+        _ = interrupt.recv() => ("SIGINT", 128 + 2),
+    }
+}
+
+fn exit(name: &str, code: u8, why: &str) -> ! {
+    let _ = writeln!(std::io::stderr(), "{name}: {why}");
+    std::process::exit(code.into())
+}
