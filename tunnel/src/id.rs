@@ -12,7 +12,10 @@ pub struct ClusterId(Box<str>);
 
 /// Why a text is no [`ClusterId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cluster id {text:?} is not 1-{} characters of a-z, 0-9, '.' and '-' with a letter or digit at each end", ClusterId::LEN_MAX)]
+#[error(
+    "cluster id {text:?} is not 1-{} characters of a-z, 0-9, '.' and '-' with a letter or digit at each end",
+    ClusterId::LEN_MAX
+)]
 pub struct ClusterIdError {
     text: String,
 }

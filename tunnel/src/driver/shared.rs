@@ -1,0 +1,316 @@
+//! What driver, handles and streams share: the session under a lock that is never held across an await, and wakers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::error::{OpenError, Reason, SessionError, StreamError};
+use crate::frame::{Frame, FrameError, Hello, Open};
+use crate::id::StreamId;
+use crate::session::{Event, Read, Session, SessionStats};
+use crate::stream::TunnelStream;
+
+/// What everybody sees of a session without its lock.
+#[derive(Debug, Clone, Default)]
+struct State {
+    established: bool,
+    going_away: Option<(Reason, Duration)>,
+    ended: Option<SessionError>,
+}
+
+impl State {
+    /// Adds what is new and says whether anything was.
+    fn note(&mut self, established: bool, going_away: Option<(Reason, Duration)>, ended: Option<SessionError>) -> bool {
+        let before = (self.established, self.going_away, self.ended.is_some());
+        self.established |= established;
+        self.going_away = going_away.or(self.going_away);
+        self.ended = self.ended.take().or(ended);
+        before != (self.established, self.going_away, self.ended.is_some())
+    }
+}
+
+pub(crate) struct Shared {
+    inner: Mutex<Inner>,
+    driver: AtomicWaker,
+    state: watch::Sender<State>,
+    /// Holds every stream the peer may open at once, so sending never finds it full: `streams_max` is the session's.
+    opened: mpsc::Sender<(Open, StreamId)>,
+}
+
+struct Inner {
+    session: Session,
+    wakers: BTreeMap<StreamId, StreamWakers>,
+}
+
+#[derive(Default)]
+struct StreamWakers {
+    read: Option<Waker>,
+    write: Option<Waker>,
+    cut: Option<Waker>,
+}
+
+impl Shared {
+    pub(super) fn new(session: Session) -> (Arc<Self>, Incoming) {
+        let (opened, incoming) = mpsc::channel(session.streams_max().max(1));
+        let established = session.is_established();
+        let shared = Arc::new(Self {
+            inner: Mutex::new(Inner { session, wakers: BTreeMap::new() }),
+            driver: AtomicWaker::new(),
+            state: watch::Sender::new(State { established, ..State::default() }),
+            opened,
+        });
+        (shared.clone(), Incoming { shared, incoming })
+    }
+
+    /// Does something with the session, then passes on what came of it.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Session, Instant) -> T) -> T {
+        let mut inner = self.lock();
+        let result = act(&mut inner.session, Instant::now());
+        self.settle(inner);
+        result
+    }
+
+    pub(crate) fn poll_read(&self, id: StreamId, max: usize, cx: &Context<'_>) -> Result<Read, StreamError> {
+        let mut inner = self.lock();
+        let read = inner.session.read(id, max, Instant::now());
+        if matches!(read, Ok(Read::Blocked)) {
+            inner.wakers.entry(id).or_default().read = Some(cx.waker().clone());
+        }
+        self.settle(inner);
+        read
+    }
+
+    pub(crate) fn poll_write(&self, id: StreamId, data: &[u8], cx: &Context<'_>) -> Result<usize, StreamError> {
+        let mut inner = self.lock();
+        let written = inner.session.write(id, data, Instant::now());
+        if matches!(written, Ok(0)) {
+            inner.wakers.entry(id).or_default().write = Some(cx.waker().clone());
+        }
+        self.settle(inner);
+        written
+    }
+
+    pub(crate) fn poll_cut(&self, id: StreamId, cx: &Context<'_>) -> Poll<StreamError> {
+        let mut inner = self.lock();
+        if let Some(error) = inner.session.cut(id) {
+            return Poll::Ready(error.clone());
+        }
+        if inner.session.is_held(id) {
+            inner.wakers.entry(id).or_default().cut = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    pub(crate) fn detach(&self, id: StreamId) {
+        let mut inner = self.lock();
+        // Dropped behind the lock, since a waker's drop is foreign code.
+        let _wakers = inner.wakers.remove(&id);
+        inner.session.detach(id);
+        self.settle(inner);
+    }
+
+    pub(super) fn register_driver(&self, waker: &Waker) {
+        self.driver.register(waker);
+    }
+
+    pub(super) fn handle(&self, frame: Result<Frame, FrameError>) -> Result<(), SessionError> {
+        let frame = frame?;
+        self.with(|session, now| session.handle_frame(frame, now))
+    }
+
+    pub(super) fn handle_timeout(&self) -> Result<(), SessionError> {
+        self.with(|session, now| session.handle_timeout(now))
+    }
+
+    pub(super) fn poll_frame(&self) -> Option<Frame> {
+        self.with(|session, now| session.poll_frame(now))
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.lock().session.deadline()
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        self.state.borrow().established
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.lock().session.is_drained()
+    }
+
+    pub(super) fn ended(&self) -> Option<SessionError> {
+        self.lock().session.ended().cloned()
+    }
+
+    pub(super) fn end(&self, error: SessionError) {
+        self.with(|session, _| session.end(error));
+    }
+
+    /// Tells wakers and watchers what happened, outside of the lock.
+    fn settle(&self, mut inner: MutexGuard<'_, Inner>) {
+        let mut wakers = Vec::new();
+        let mut opened = Vec::new();
+        let mut established = false;
+        let mut going_away = None;
+        while let Some(event) = inner.session.poll_event() {
+            match event {
+                Event::Readable(id) => wakers.extend(inner.wakers.get_mut(&id).and_then(|wakers| wakers.read.take())),
+                // An end wakes writers too, so whoever watches for one looks then.
+                Event::Writable(id) => {
+                    let of_stream = inner.wakers.get_mut(&id);
+                    wakers.extend(of_stream.into_iter().flat_map(|wakers| [wakers.write.take(), wakers.cut.take()]).flatten());
+                }
+                Event::Opened(id, open) => opened.push((open, id)),
+                Event::Established(_) => established = true,
+                Event::GoAway { reason, grace } => going_away = Some((reason, grace)),
+            }
+        }
+        let ended = inner.session.ended().cloned();
+        let output = inner.session.take_output();
+        drop(inner);
+        if established || going_away.is_some() || ended.is_some() {
+            self.state.send_if_modified(|state| state.note(established, going_away, ended));
+        }
+        for (open, id) in opened {
+            // Full or gone: nobody takes streams any more.
+            if let Err(error) = self.opened.try_send((open, id)) {
+                let (_, id) = error.into_inner();
+                self.refuse(id);
+            }
+        }
+        wakers.into_iter().for_each(Waker::wake);
+        if output {
+            self.driver.wake();
+        }
+    }
+
+    /// Turns away a stream that nobody took.
+    fn refuse(&self, id: StreamId) {
+        self.with(|session, _| {
+            session.reset(id, Reason::Limit, "nobody takes streams");
+            session.detach(id);
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens streams on a session and watches over it. Cheap to clone.
+#[derive(Clone)]
+pub struct SessionHandle {
+    shared: Arc<Shared>,
+}
+
+impl SessionHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Opens a stream; bytes may be written to it at once.
+    pub fn open(&self, open: Open) -> Result<TunnelStream, OpenError> {
+        let id = self.shared.with(|session, now| session.open(open, now))?;
+        Ok(TunnelStream::new(self.shared.clone(), id))
+    }
+
+    /// Whether streams can be opened: the peer said hello, nobody said go-away, nothing ended.
+    pub fn is_open(&self) -> bool {
+        self.shared.is_established() && self.shared.lock().session.is_open()
+    }
+
+    /// Streams that run now.
+    pub fn n_streams(&self) -> usize {
+        self.shared.lock().session.n_streams()
+    }
+
+    /// Counts for metrics.
+    pub fn stats(&self) -> SessionStats {
+        self.shared.lock().session.stats()
+    }
+
+    /// How far the peer is, once measured.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.shared.lock().session.rtt()
+    }
+
+    /// The peer's hello, once it came; never for version 1.
+    pub fn peer(&self) -> Option<Hello> {
+        self.shared.lock().session.peer().cloned()
+    }
+
+    /// Takes no new streams and asks the peer to dial another session first; the session ends when its streams have.
+    pub fn go_away(&self, reason: Reason, grace: Duration) {
+        self.shared.with(|session, _| session.go_away(reason, grace));
+    }
+
+    /// Ends the session at once.
+    pub fn close(&self, reason: Reason) {
+        self.shared.with(|session, _| {
+            session.go_away(reason, Duration::ZERO);
+            session.end(SessionError::Closed(reason));
+        });
+    }
+
+    /// Resolves when the peer has said hello, or with how the session ended before. Cancel-safe.
+    pub async fn established(&self) -> Result<(), SessionError> {
+        let mut state = self.shared.state.subscribe();
+        match state.wait_for(|state| state.established || state.ended.is_some()).await {
+            Ok(state) => state.ended.clone().map_or(Ok(()), Err),
+            Err(_) => Err(SessionError::PeerClosed),
+        }
+    }
+
+    /// Resolves when the peer asks to dial another session first. Cancel-safe; never resolves when it just ends.
+    pub async fn going_away(&self) -> (Reason, Duration) {
+        let mut state = self.shared.state.subscribe();
+        let going_away = state.wait_for(|state| state.going_away.is_some()).await.ok().and_then(|state| state.going_away);
+        match going_away {
+            Some(going_away) => going_away,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Resolves with how the session ended. Cancel-safe.
+    pub async fn ended(&self) -> SessionError {
+        let mut state = self.shared.state.subscribe();
+        match state.wait_for(|state| state.ended.is_some()).await {
+            Ok(state) => state.ended.clone().unwrap_or(SessionError::PeerClosed),
+            Err(_) => SessionError::PeerClosed,
+        }
+    }
+}
+
+/// The streams that the peer opens.
+pub struct Incoming {
+    shared: Arc<Shared>,
+    incoming: mpsc::Receiver<(Open, StreamId)>,
+}
+
+impl Incoming {
+    /// The next stream, or none when the session has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<(Open, TunnelStream)> {
+        let mut state = self.shared.state.subscribe();
+        let next = tokio::select! {
+            biased;
+            next = self.incoming.recv() => next,
+            _ = state.wait_for(|state| state.ended.is_some()) => None,
+        };
+        next.map(|(open, id)| (open, TunnelStream::new(self.shared.clone(), id)))
+    }
+}
+
+impl Drop for Incoming {
+    /// Streams that were opened and never taken hold memory of both ends.
+    fn drop(&mut self) {
+        self.incoming.close();
+        while let Ok((_, id)) = self.incoming.try_recv() {
+            self.shared.refuse(id);
+        }
+    }
+}
