@@ -1,1 +1,15 @@
-//! Placeholder.
+//! What both ends of a proxied Kubernetes request share: header hygiene, requests as the API server reads them, Status
+//! bodies, the byte pump of upgrades, rate limits, and the flags of both programs.
+//!
+//! Knows neither the tunnel nor a Kubernetes client.
+
+pub mod body;
+pub mod expect;
+pub mod flags;
+pub mod head;
+pub mod hygiene;
+pub mod limits;
+pub mod program;
+pub mod request;
+pub mod status;
+pub mod upgrade;

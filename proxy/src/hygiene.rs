@@ -1,0 +1,139 @@
+//! Header rules: what belongs to one connection only, what belongs to the caller alone, and what nobody may send.
+//!
+//! Both ends apply them: the server to what a caller sends, the agent to what a server sends.
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{StatusCode, Version};
+
+/// A protocol that an HTTP/1.1 connection may switch to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrade {
+    /// SPDY/3.1, what kubectl falls back to.
+    Spdy,
+    /// WebSocket (RFC 6455).
+    WebSocket,
+}
+
+impl Upgrade {
+    fn from_token(token: &str) -> Option<Self> {
+        if token.eq_ignore_ascii_case("websocket") {
+            Some(Self::WebSocket)
+        } else if token.eq_ignore_ascii_case("spdy/3.1") {
+            Some(Self::Spdy)
+        } else {
+            None
+        }
+    }
+
+    /// The name, for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spdy => "SPDY/3.1",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
+/// The upgrade that a request asks for, or that a 101 answer grants: HTTP/1.1, `Connection: upgrade` and one protocol
+/// that Kubernetes speaks.
+///
+/// Any other protocol is none: an upstream that switched to `h2c`, say, would read the bytes that follow as requests
+/// that nobody has checked.
+pub fn upgrade(version: Version, headers: &HeaderMap) -> Option<Upgrade> {
+    let asked = version == Version::HTTP_11 && tokens(headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let mut protocols = tokens(headers, UPGRADE);
+    match (asked, protocols.next(), protocols.next()) {
+        (true, Some(protocol), None) => Upgrade::from_token(protocol),
+        _ => None,
+    }
+}
+
+/// The first header that asks to act as somebody else, also when it hides in `Connection`.
+///
+/// Such a request is refused, never forwarded without the header: it would then run as the agent's own account.
+pub fn impersonation(headers: &HeaderMap) -> Option<String> {
+    let asks = |name: &str| starts_with(name, "impersonate-");
+    let by_name = headers.keys().map(HeaderName::as_str).find(|name| asks(name));
+    by_name.or_else(|| tokens(headers, CONNECTION).find(|token| asks(token))).map(str::to_owned)
+}
+
+/// Removes from a request what must not travel on: hop-by-hop headers (RFC 9110 section 7.6.1), `Authorization`, `Cookie`,
+/// `X-Remote-*` and bearer tokens among the WebSocket protocols. An upgrade keeps `Connection: upgrade` and `Upgrade`;
+/// `TE: trailers` stays.
+///
+/// Ask [`impersonation`] first: a `Connection` header may name any other header for removal.
+pub fn clean_request(version: Version, headers: &mut HeaderMap) {
+    let upgrade = upgrade(version, headers);
+    let trailers = tokens(headers, TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    remove_hop_by_hop(headers, upgrade.is_some());
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    headers.remove(AUTHORIZATION);
+    headers.remove(COOKIE);
+    // Settings of an `h2c` upgrade, which is never forwarded (RFC 9113 appendix B).
+    headers.remove("http2-settings");
+    let remote: Vec<_> = headers.keys().filter(|name| starts_with(name.as_str(), "x-remote-")).cloned().collect();
+    for name in remote {
+        headers.remove(name);
+    }
+    remove_websocket_tokens(headers);
+}
+
+/// Removes the hop-by-hop headers of an answer; a 101 keeps `Connection: upgrade` and `Upgrade`. Nothing is added.
+pub fn clean_response(status: StatusCode, headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers, status == StatusCode::SWITCHING_PROTOCOLS);
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
+    let named: Vec<_> = tokens(headers, CONNECTION).filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect();
+    let protocol = if keep_upgrade { headers.get(UPGRADE).cloned() } else { None };
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection"] {
+        headers.remove(name);
+    }
+    if let Some(protocol) = protocol {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
+}
+
+/// Kubernetes takes a bearer token as one of the WebSocket protocols (apiserver, `authentication/request/websocket`):
+/// it is the caller's `Authorization` in other clothes.
+fn remove_websocket_tokens(headers: &mut HeaderMap) {
+    const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
+    let is_token = |protocol: &str| protocol.get(..BEARER.len()).is_some_and(|start| start.eq_ignore_ascii_case(BEARER));
+    if !tokens(headers, SEC_WEBSOCKET_PROTOCOL).any(is_token) {
+        return;
+    }
+    let kept: Vec<_> = tokens(headers, SEC_WEBSOCKET_PROTOCOL).filter(|protocol| !is_token(protocol)).collect();
+    let kept = HeaderValue::from_str(&kept.join(", "));
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    if let Some(kept) = kept.ok().filter(|kept| !kept.is_empty()) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, kept);
+    }
+}
+
+/// Whether a header's name starts with `prefix`, in any case and with `_` for `-`: gateways on the way to an API server
+/// may take one for the other.
+fn starts_with(name: &str, prefix: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-');
+    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(same)
+}
+
+/// The members of a comma-separated header, over all its lines; those that are no text are passed over.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let members = headers.get_all(name).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    members.filter_map(|member| std::str::from_utf8(member).ok()).map(str::trim).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! What both programs are from outside: a command line, warnings, a run, an exit code.
+
+use std::error::Error;
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use host::{Drain, Host, LogLevel};
+
+use crate::flags::{ConfigError, Mistakes};
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command<C> {
+    /// Serve. The warnings are for the log, once it runs.
+    Run {
+        /// Complete and checked.
+        config: Box<C>,
+        /// What is odd, but no mistake.
+        warnings: Vec<String>,
+    },
+    /// Print this and exit with code 0.
+    Print(String),
+}
+
+/// Why a program did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration has mistakes, all of which are here.
+    #[error("{}", Mistakes(.0))]
+    Config(Vec<ConfigError>),
+    /// A file that the configuration names holds nothing usable.
+    #[error("--{flag} {path} is not usable")]
+    Material {
+        /// The flag that names it.
+        flag: &'static str,
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A listener cannot be bound.
+    #[error("cannot listen on {addr} (--{flag})")]
+    Bind {
+        /// The flag that names the address.
+        flag: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit code of the process, in the words of sysexits.h.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Material { .. } => 64,
+            Self::Bind { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
+            Self::Bind { .. } => 69,
+        }
+    }
+}
+
+/// Does what a command line asked for, to the end of the process. `run` serves until its drain has ended.
+pub fn main<C, F>(
+    name: &'static str,
+    asked: Result<Command<C>, Vec<ConfigError>>,
+    log_level: impl FnOnce(&C) -> LogLevel,
+    run: impl FnOnce(C, Host, Drain) -> F,
+) -> ExitCode
+where
+    F: Future<Output = Result<(), StartError>>,
+{
+    let result = match asked {
+        Ok(Command::Run { config, warnings }) => {
+            host::init_logging(log_level(&config));
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
+            host::run_process(name, |host, drain| run(*config, host, drain))
+        }
+        Ok(Command::Print(text)) => {
+            // A reader that went away wants no more of it.
+            let _ = io::stdout().write_all(text.as_bytes());
+            Ok(())
+        }
+        Err(mistakes) => Err(StartError::Config(mistakes)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let causes = std::iter::successors(error.source(), |&cause| cause.source());
+            let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+            let _ = writeln!(io::stderr(), "{name}: {text}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

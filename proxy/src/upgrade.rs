@@ -1,0 +1,222 @@
+//! The byte pump after a 101: two connections, bytes both ways, each direction closed on its own.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::UPGRADE;
+use http::{Method, Request};
+use hyper::upgrade::OnUpgrade;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Room for bytes on their way, each direction: a terminal needs little, and at this size `kubectl cp` is no longer
+/// bound by the number of calls (half a tunnel frame).
+pub const BUFFER_BYTES: usize = 16 * 1024;
+
+/// How a pump ended.
+#[derive(Debug)]
+pub struct Pumped {
+    /// Bytes read from the first connection.
+    pub from_a: u64,
+    /// Bytes read from the second connection.
+    pub from_b: u64,
+    /// `Ok` when both sides ended their writing; else what broke either connection.
+    pub end: io::Result<()>,
+}
+
+/// Once one side has ended, the other may be silent for this long: who half-closes waits for the last words of a
+/// command, and a peer that never closes must not be kept for ever.
+pub const HALF_CLOSED_IDLE_MAX: Duration = Duration::from_secs(300);
+
+/// Whether a request may make hyper hand over the connection, whatever the answer will be.
+///
+/// hyper does so at the end of every exchange that asked for it, without closing its side: [`decline`] does that then.
+pub fn may_switch<B>(request: &Request<B>) -> bool {
+    request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT
+}
+
+/// Ends a connection that was handed over although the answer was no 101: what was written to it still arrives.
+pub async fn decline(side: OnUpgrade) {
+    if let Ok(mut connection) = side.await {
+        // Its other end may be gone already.
+        let _ = poll_fn(|cx| hyper::rt::Write::poll_shutdown(Pin::new(&mut connection), cx)).await;
+    }
+}
+
+/// Copies bytes between `a` and `b` until both have ended, or either breaks.
+///
+/// When one side ends, the other's write side is shut down and its bytes still pass, unless none come for
+/// [`HALF_CLOSED_IDLE_MAX`]. What was read is flushed on as soon as no more is there to read. Whoever drops the future
+/// closes both.
+pub async fn pump(a: impl AsyncRead + AsyncWrite + Unpin, b: impl AsyncRead + AsyncWrite + Unpin) -> Pumped {
+    let progress = Progress::default();
+    let (mut a, mut b) = (Counted::new(a, &progress), Counted::new(b, &progress));
+    let end = tokio::select! {
+        biased;
+        copied = tokio::io::copy_bidirectional_with_sizes(&mut a, &mut b, BUFFER_BYTES, BUFFER_BYTES) => copied.map(|_| ()),
+        () = progress.stalled() => Err(io::Error::new(io::ErrorKind::TimedOut, "half-closed and silent")),
+    };
+    Pumped { from_a: a.n_read, from_b: b.n_read, end }
+}
+
+/// What both directions tell.
+#[derive(Default)]
+struct Progress {
+    /// One side has ended.
+    has_ended: AtomicBool,
+    /// Bytes came since it was looked at.
+    has_moved: AtomicBool,
+}
+
+impl Progress {
+    /// Resolves when one side has ended and nothing came from the other for a whole period.
+    async fn stalled(&self) {
+        loop {
+            tokio::time::sleep(HALF_CLOSED_IDLE_MAX).await;
+            if !self.has_moved.swap(false, Ordering::Relaxed) && self.has_ended.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+/// Counts what is read, which the copy itself tells only when all went well.
+struct Counted<'a, T> {
+    inner: T,
+    n_read: u64,
+    progress: &'a Progress,
+}
+
+impl<'a, T> Counted<'a, T> {
+    fn new(inner: T, progress: &'a Progress) -> Self {
+        Self { inner, n_read: 0, progress }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let n = buf.filled().len() - before;
+        self.n_read += n as u64;
+        match result {
+            Poll::Ready(Ok(())) if n == 0 => self.progress.has_ended.store(true, Ordering::Relaxed),
+            Poll::Ready(_) => self.progress.has_moved.store(true, Ordering::Relaxed),
+            Poll::Pending => {}
+        }
+        result
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<'_, T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_side_may_end_long_before_the_other() {
+        let (mut caller, a) = duplex(64);
+        let (mut upstream, b) = duplex(64);
+        let story = async {
+            caller.write_all(b"stdin").await.expect("open");
+            caller.shutdown().await.expect("open");
+            let mut got = String::new();
+            upstream.read_to_string(&mut got).await.expect("half-closed");
+            assert_eq!(got, "stdin");
+            upstream.write_all(b"a late answer").await.expect("the other half is open");
+            drop(upstream);
+            got.clear();
+            caller.read_to_string(&mut got).await.expect("half-closed");
+            assert_eq!(got, "a late answer");
+        };
+        let (pumped, ()) = tokio::join!(pump(a, b), story);
+        pumped.end.expect("a clean end");
+        assert_eq!((pumped.from_a, pumped.from_b), (5, 13));
+    }
+
+    #[tokio::test]
+    async fn bytes_are_flushed_while_the_reader_waits_for_more() {
+        let (mut caller, a) = duplex(64);
+        let (mut upstream, b) = duplex(64);
+        let story = async {
+            caller.write_all(b"k").await.expect("open");
+            assert_eq!(upstream.read_u8().await.expect("a flushed byte"), b'k');
+            drop((caller, upstream));
+        };
+        let (pumped, ()) = tokio::join!(pump(a, BufWriter::new(b)), story);
+        assert_eq!(pumped.from_a, 1);
+    }
+
+    #[tokio::test]
+    async fn a_broken_side_ends_the_pump_and_the_bytes_so_far_are_counted() {
+        let (mut caller, a) = duplex(64);
+        let (upstream, b) = duplex(64);
+        caller.write_all(b"12345").await.expect("open");
+        drop(upstream);
+        let pumped = pump(a, Broken(b)).await;
+        assert_eq!(pumped.end.expect_err("broken").kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(pumped.from_a, 5);
+    }
+
+    #[tokio::test]
+    async fn megabytes_pass_both_ways_through_small_pipes() {
+        const LEN: usize = 1 << 20;
+        let (caller, a) = duplex(1000);
+        let (upstream, b) = duplex(3000);
+        let (pumped, there, back) = tokio::join!(pump(a, b), exchange(caller, 1), exchange(upstream, 2));
+        assert_eq!((there, back), (vec![2; LEN], vec![1; LEN]));
+        assert_eq!((pumped.from_a, pumped.from_b), (LEN as u64, LEN as u64));
+
+        async fn exchange(stream: DuplexStream, byte: u8) -> Vec<u8> {
+            let (mut reader, mut writer) = tokio::io::split(stream);
+            let mut got = Vec::new();
+            let write = async {
+                writer.write_all(&vec![byte; LEN]).await.expect("open");
+                writer.shutdown().await.expect("open");
+            };
+            let (read, ()) = tokio::join!(reader.read_to_end(&mut got), write);
+            read.expect("whole");
+            got
+        }
+    }
+
+    struct Broken(DuplexStream);
+
+    impl AsyncRead for Broken {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+}
