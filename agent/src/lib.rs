@@ -1,1 +1,153 @@
-//! Placeholder.
+//! What stands beside a cluster's API server: dials out to the hub and serves what comes back.
+//!
+//! A request's way through the files: `connect` (the session) ▶ `serve` (one stream) ▶ `guard` (may it?) ▶ `upstream` (the
+//! API server). The agent listens nowhere, health aside.
+
+mod admin;
+pub mod cli;
+pub mod config;
+mod connect;
+mod guard;
+mod metrics;
+mod serve;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use host::tls::{ALPN_HTTP, ALPN_HTTP1, ClientFiles, ClientTls};
+use host::{Door, Drain, Host};
+use tunnel::{Reason, SessionHandle};
+
+pub use config::AgentConfig;
+pub use proxy::program::StartError;
+
+use config::TargetTls;
+use connect::Dialler;
+use metrics::Metrics;
+use upstream::Upstream;
+
+/// The program's name, in the hub's logs.
+const PROGRAM: &str = "postern-agent";
+
+/// Connections for health and metrics at once.
+const HEALTH_CONNECTIONS_MAX: u32 = 64;
+
+/// Serves until `drain` has started and what runs then has ended.
+///
+/// # Errors
+/// What kept the agent from starting.
+pub async fn run(config: AgentConfig, host: Host, drain: Drain) -> Result<(), StartError> {
+    let agent = Arc::new(Agent::new(config, host)?);
+    let health = match agent.config.health_addr {
+        Some(addr) => {
+            let bound = Door::bind(&agent.host, "health", addr, HEALTH_CONNECTIONS_MAX).await;
+            Some(bound.map_err(|source| StartError::Bind { flag: "health-addr", addr, source })?)
+        }
+        None => None,
+    };
+    let health = async {
+        if let Some(health) = &health {
+            health.serve(&agent.host, drain.clone(), |connection, _| admin::serve(agent.clone(), connection)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = connect::stay_connected(agent.clone(), drain.clone()) => {}
+        () = health => {}
+    }
+    Ok(())
+}
+
+/// One agent: its configuration, its API server, its sessions.
+struct Agent {
+    config: Arc<AgentConfig>,
+    host: Host,
+    dialler: Dialler,
+    upstream: Upstream,
+    metrics: Metrics,
+    sessions: Mutex<BTreeMap<u64, SessionHandle>>,
+}
+
+impl Agent {
+    fn new(config: AgentConfig, host: Host) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let tls = target_tls(&config, &host, ALPN_HTTP)?.zip(target_tls(&config, &host, ALPN_HTTP1)?);
+        let upstream = Upstream::new(host.clone(), config.target.clone(), tls, config.sa_token_path.clone());
+        let dialler = Dialler::new(host.clone(), config.clone(), server_tls(&config, &host)?);
+        let metrics = Metrics::new(&host);
+        Ok(Self { config, host, dialler, upstream, metrics, sessions: Mutex::default() })
+    }
+
+    /// Counts a session as up until the result is dropped.
+    fn hold(self: &Arc<Self>, handle: SessionHandle) -> Held {
+        let mut sessions = self.sessions();
+        let key = sessions.last_key_value().map_or(0, |(last, _)| last + 1);
+        sessions.insert(key, handle);
+        self.metrics.sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
+        Held { agent: self.clone(), key }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.sessions().values().any(SessionHandle::is_open)
+    }
+
+    /// Drains: takes no new requests and lets what runs finish, within its time.
+    async fn finish(&self) {
+        let sessions: Vec<_> = self.sessions().values().cloned().collect();
+        tracing::info!(drain_max = ?self.config.drain_max, n_sessions = sessions.len(), "draining");
+        for session in &sessions {
+            session.go_away(Reason::Draining, self.config.drain_max);
+        }
+        let all_ended = async {
+            for session in &sessions {
+                session.ended().await;
+            }
+        };
+        let in_time = tokio::time::timeout(self.config.drain_max, all_ended).await.is_ok();
+        for session in &sessions {
+            session.close(Reason::Draining);
+        }
+        tracing::info!(in_time, "drained");
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, SessionHandle>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session that is up.
+struct Held {
+    agent: Arc<Agent>,
+    key: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut sessions = self.agent.sessions();
+        sessions.remove(&self.key);
+        self.agent.metrics.sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
+    }
+}
+
+fn server_tls(config: &AgentConfig, host: &Host) -> Result<Option<ClientTls>, StartError> {
+    if !config.server.tls {
+        return Ok(None);
+    }
+    let identity = config.client_identity.clone().map(|identity| (identity.cert, identity.key));
+    let files = ClientFiles { ca: config.server_ca_cert.clone(), identity, insecure: false };
+    let path = config.server_ca_cert.clone().unwrap_or_default();
+    let tls = ClientTls::new(host.clone(), files, ALPN_HTTP1);
+    tls.map(Some).map_err(|source| StartError::Material { flag: "server-ca-cert", path, source: Box::new(source) })
+}
+
+fn target_tls(config: &AgentConfig, host: &Host, alpn: &'static [&'static [u8]]) -> Result<Option<ClientTls>, StartError> {
+    let (files, path) = match &config.target_tls {
+        TargetTls::Plain => return Ok(None),
+        TargetTls::Unverified => (ClientFiles { insecure: true, ..ClientFiles::default() }, String::new()),
+        TargetTls::Verified { ca_cert } => (ClientFiles { ca: Some(ca_cert.clone()), ..ClientFiles::default() }, ca_cert.clone()),
+    };
+    let tls = ClientTls::new(host.clone(), files, alpn);
+    tls.map(Some).map_err(|source| StartError::Material { flag: "ca-cert", path, source: Box::new(source) })
+}

@@ -1,1 +1,163 @@
-//! Placeholder.
+//! What Argo CD and kubectl talk to: the hub's end of every tunnel.
+//!
+//! A request's way through the files: `front_door` (who, which cluster) ▶ `forward` (one stream, both ways) ▶ `registry`
+//! (which session). An agent's way: `agents` (token, handshake) ▶ `registry`.
+
+mod admin;
+mod agents;
+mod auth;
+pub mod cli;
+pub mod config;
+mod forward;
+mod front_door;
+mod kubeconfig;
+mod metrics;
+mod registry;
+
+use std::sync::Arc;
+
+use host::tls::{ALPN_HTTP, ALPN_HTTP1, ServerTls};
+use host::{Door, Drain, Host};
+use http_body_util::BodyExt;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tunnel::Reason;
+
+pub use config::{ClusterConfig, ServerConfig};
+pub use proxy::program::StartError;
+
+use admin::Admin;
+use agents::{Agents, SessionLimits};
+use config::InternalTls;
+use forward::Forward;
+use front_door::{FrontDoor, Routes};
+use metrics::Metrics;
+use registry::Registry;
+
+/// Agents shaking hands at once; sessions do not count. A fleet of thousands comes back within seconds of each other.
+const AGENT_HANDSHAKES_MAX: u32 = 4096;
+
+/// Callers' connections at once. Argo CD opens up to 500 for each cluster it speaks HTTP/1.1 to.
+const CALLER_CONNECTIONS_MAX: u32 = 16 * 1024;
+
+/// Connections for health and metrics at once.
+const OPS_CONNECTIONS_MAX: u32 = 64;
+
+/// Serves until `drain` has started and what runs then has ended, or its time is over.
+///
+/// # Errors
+/// What kept the server from starting.
+pub async fn run(config: ServerConfig, host: Host, drain: Drain) -> Result<(), StartError> {
+    Server::bind(config, host, drain).await?.serve().await;
+    Ok(())
+}
+
+/// All parts, bound and not yet serving.
+struct Server {
+    config: ServerConfig,
+    host: Host,
+    drain: Drain,
+    public: Door,
+    internal: Door,
+    ops: Option<Door>,
+    agents: Arc<Agents>,
+    front_door: Arc<FrontDoor>,
+    admin: Arc<Admin>,
+    registry: Arc<Registry>,
+}
+
+impl Server {
+    async fn bind(config: ServerConfig, host: Host, drain: Drain) -> Result<Self, StartError> {
+        let registry = Arc::new(Registry::new(&config, host.clone()));
+        let metrics = Arc::new(Metrics::new(&host, registry.clone(), config.park_requests_max));
+        let admin = Arc::new(Admin { registry: registry.clone(), metrics: metrics.clone(), drain: drain.clone() });
+        let agents = Arc::new(Agents {
+            host: host.clone(),
+            tls: tls(&host, &config, ALPN_HTTP1)?,
+            tokens: auth::Tokens::new(&config.clusters),
+            registry: registry.clone(),
+            metrics: metrics.clone(),
+            drain: drain.clone(),
+            sessions: SessionLimits::new(&config),
+        });
+        let front_door = Arc::new(FrontDoor {
+            host: host.clone(),
+            tls: if config.internal_tls == InternalTls::Off { None } else { tls(&host, &config, ALPN_HTTP)? },
+            internal_tls: config.internal_tls,
+            routes: Routes::new(&config.clusters),
+            forward: Arc::new(Forward::new(&config, host.clone(), registry.clone(), metrics)),
+            admin: config.ops_addr.is_none().then(|| admin.clone()),
+            drain: drain.clone(),
+        });
+        let bind = async |flag, name, addr, connections_max| {
+            Door::bind(&host, name, addr, connections_max).await.map_err(|source| StartError::Bind { flag, addr, source })
+        };
+        let public = bind("addr", "public", config.addr, AGENT_HANDSHAKES_MAX).await?;
+        let internal = bind("internal-addr", "internal", config.internal_addr, CALLER_CONNECTIONS_MAX).await?;
+        let ops = match config.ops_addr {
+            Some(addr) => Some(bind("ops-addr", "ops", addr, OPS_CONNECTIONS_MAX).await?),
+            None => None,
+        };
+        Ok(Self { config, host: host.clone(), drain, public, internal, ops, agents, front_door, admin, registry })
+    }
+
+    async fn serve(self) {
+        tracing::warn!("whoever reaches the internal listener reaches every cluster with the rights of its agent");
+        let drain = || self.drain.clone();
+        let public = self.public.serve(&self.host, drain(), |connection, late| self.agents.clone().serve(connection, late));
+        let internal =
+            self.internal.serve(&self.host, drain(), |connection, late| self.front_door.clone().serve(connection, late));
+        let ops = async {
+            if let Some(ops) = &self.ops {
+                ops.serve(&self.host, drain(), |connection, _| serve_admin(self.admin.clone(), connection)).await;
+            }
+        };
+        let drained = async {
+            drain().started().await;
+            self.finish().await;
+        };
+        tokio::select! {
+            biased;
+            () = drained => {}
+            _ = async { tokio::join!(public, internal, ops) } => {}
+        }
+    }
+
+    /// Drains: sessions were told to go away and callers' connections finish what runs; what is left then is cut.
+    async fn finish(&self) {
+        tracing::info!(drain_max = ?self.config.drain_max, "draining");
+        let sessions_ended = async {
+            for (_, session) in self.registry.sessions() {
+                session.ended().await;
+            }
+        };
+        let all_ended = async { tokio::join!(sessions_ended, self.internal.emptied()) };
+        let in_time = tokio::time::timeout(self.config.drain_max, all_ended).await.is_ok();
+        for (cluster, session) in self.registry.sessions() {
+            if session.n_streams() > 0 {
+                tracing::info!(%cluster, n_streams = session.n_streams(), "a session is cut at the end of the drain");
+            }
+            session.close(Reason::Draining);
+        }
+        tracing::info!(in_time, "drained");
+    }
+}
+
+async fn serve_admin(admin: Arc<Admin>, connection: host::Connection) {
+    let service = service_fn(move |request| {
+        let answer = admin.answer(&request);
+        async move { Ok::<_, std::convert::Infallible>(answer.map(BodyExt::boxed_unsync)) }
+    });
+    let served =
+        hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(connection), service);
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection for health or metrics ended");
+    }
+}
+
+fn tls(host: &Host, config: &ServerConfig, alpn: &'static [&'static [u8]]) -> Result<Option<ServerTls>, StartError> {
+    let Some(files) = &config.tls else { return Ok(None) };
+    let path = files.cert.clone();
+    let tls = ServerTls::new(host.clone(), files.clone(), alpn);
+    tls.map(Some).map_err(|source| StartError::Material { flag: "tls-cert", path, source: Box::new(source) })
+}

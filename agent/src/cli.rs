@@ -1,0 +1,200 @@
+//! The command line: flags as people write them, and what becomes of them.
+
+use std::time::Duration;
+
+use host::Host;
+use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
+
+use crate::config::{AgentConfig, ClientIdentity, ServerUrl, TargetTls};
+
+const VERSION: &str = concat!("postern-agent ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// The flags of the agent.
+pub(crate) const FLAGS: &[Section] = &[
+    Section {
+        title: "Hub",
+        flags: &[
+            Flag::value("server", "URL", "WebSocket URL of the hub: wss://hub.example/connect").env("SERVER_URL"),
+            Flag::value("token", "TOKEN", "What this agent presents to the hub; better given by environment").env("TOKEN"),
+            Flag::value("server-ca-cert", "FILE", "CA that signed the hub's certificate; else the machine's own roots"),
+            Flag::value("client-cert", "FILE", "Certificate chain to present to the hub, for mutual TLS"),
+            Flag::value("client-key", "FILE", "Its private key"),
+            Flag::switch("allow-insecure-server", "Allow ws://, which shows the token and all traffic to the network"),
+            Flag::value("max-retry", "TIME", "Longest wait before dialling a hub again that said no").default("60s"),
+            Flag::value("session-max-age", "TIME", "Renew the tunnel at this age, before a middlebox cuts it, 0 = never")
+                .default("0"),
+        ],
+    },
+    Section {
+        title: "API server",
+        flags: &[
+            Flag::value("target", "HOST:PORT", "The only place that requests are sent to").default("kubernetes.default.svc:443"),
+            Flag::value("ca-cert", "FILE", "CA that signed its certificate")
+                .default("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
+            Flag::value("sa-token-path", "FILE", "Token that requests carry")
+                .default("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+            Flag::switch("insecure", "Do not verify its certificate"),
+            Flag::switch("plain-target", "Speak plain HTTP to it"),
+        ],
+    },
+    Section {
+        title: "Limits (sizes such as 64KiB or 128MiB, times such as 500ms or 1m30s)",
+        flags: &[
+            Flag::value("max-conns", "N", "Requests at once").default("1024"),
+            Flag::value("session-budget", "SIZE", "Memory for the bytes of one tunnel").default("64MiB"),
+            Flag::value("process-budget", "SIZE", "Memory for the bytes of all tunnels").default("128MiB"),
+            Flag::value("drain", "TIME", "After SIGTERM, how long running requests may go on").default("30s"),
+        ],
+    },
+    Section {
+        title: "General",
+        flags: &[
+            Flag::value("health-addr", "ADDR", "Listener for /healthz, /readyz and /metrics; empty turns it off")
+                .default(":8081"),
+            Flag::value("log-level", "LEVEL", "How much is logged: debug, info, warn or error").default("info"),
+            Flag::switch("version", "Print the version and exit"),
+            Flag::switch("help", "Print this text and exit"),
+        ],
+    },
+];
+
+const PAGE: Page = Page {
+    name: "postern-agent",
+    about: "The cluster's end of Postern: dials out to the hub and sends what comes back to the API server.",
+    usage: "--server URL --token TOKEN [FLAGS]",
+    after: "Flags may be written -target=host:443, -target host:443 or with two dashes; they win over the
+environment. Files in PEM and tokens are read again when they change.
+
+Inside a cluster, where the service account's files are in their place:
+  TOKEN=change-me postern-agent --server wss://hub.example/connect
+
+Exit codes: 0 done, 64 configuration, 69 address not available, 70 a bug, 77 not permitted.
+",
+};
+
+/// What the command line asks for.
+pub type Command = proxy::program::Command<AgentConfig>;
+
+/// Reads the command line (without the program's name), the environment and the files that they name.
+///
+/// # Errors
+/// Every mistake found, each with its key.
+pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) -> Result<Command, Vec<ConfigError>> {
+    let mut args = args.into_iter().peekable();
+    if args.peek().is_some_and(|first| first == "reference") {
+        return Ok(Command::Print(reference()));
+    }
+    let mut values = Values::parse(FLAGS, args, env);
+    if values.get("help", flags::switch) == Some(true) {
+        return Ok(Command::Print(PAGE.help(FLAGS)));
+    }
+    if values.get("version", flags::switch) == Some(true) {
+        return Ok(Command::Print(VERSION.to_owned()));
+    }
+    let mut warnings = Vec::new();
+    let server = read_server(&mut values, &mut warnings);
+    let token = values.get("token", flags::secret);
+    if token.is_none() && !values.is_given("token") {
+        values.fail("token", "is needed, or the environment variable TOKEN");
+    }
+    // With a part missing the rest is still read, for its mistakes.
+    let (server, token) = (server.unwrap_or_else(unusable_server), token.unwrap_or_default());
+    let mut config = AgentConfig::new(server, token);
+    read_hub(&mut values, host, &mut config);
+    read_target(&mut values, host, &mut config, &mut warnings);
+    values.read("max-conns", flags::positive, &mut config.streams_max);
+    values.read("session-budget", flags::size, &mut config.session_budget);
+    values.read("process-budget", flags::size, &mut config.process_budget);
+    if config.process_budget < config.session_budget {
+        values.fail("process-budget", "is smaller than session-budget");
+    }
+    values.read("drain", flags::duration, &mut config.drain_max);
+    values.read("health-addr", flags::optional(flags::address), &mut config.health_addr);
+    values.read("log-level", flags::log_level, &mut config.log_level);
+    values.finish(Command::Run { config: Box::new(config), warnings })
+}
+
+/// REFERENCE.md: everything that can be configured, generated from the table that is the parser.
+fn reference() -> String {
+    format!(
+        "# postern-agent: reference
+
+Generated by `postern-agent reference`; `cargo xtask tidy --fix` writes it anew.
+
+## Flags
+
+Written `-target=host:443`, `-target host:443` or with two dashes. The command line wins over the environment, which wins
+over the default; an empty environment variable counts as not set. All mistakes are told at once, each with its key.
+
+{}## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 64 | the configuration, or a file that it names, has mistakes |
+| 69 | an address cannot be listened on |
+| 70 | a bug in Postern |
+| 77 | an address may not be listened on |
+| 130, 143 | a second SIGINT or SIGTERM cut the drain short |
+
+A hub that cannot be reached or says no ends nothing: the agent dials again for ever, and is not ready meanwhile.
+",
+        flags::markdown(FLAGS)
+    )
+}
+
+fn read_server(values: &mut Values, warnings: &mut Vec<String>) -> Option<ServerUrl> {
+    if !values.is_given("server") {
+        values.fail("server", "is needed, or the environment variable SERVER_URL: wss://hub.example/connect");
+    }
+    let allow_plain = values.get("allow-insecure-server", flags::switch) == Some(true);
+    let server: ServerUrl = values.get("server", str::parse)?;
+    match (server.tls, allow_plain) {
+        (true, _) => {}
+        (false, true) => warnings.push("the hub is dialled without TLS: the network sees the token and all traffic".to_owned()),
+        (false, false) => values.fail("server", "ws:// is not encrypted; use wss://, or allow it with --allow-insecure-server"),
+    }
+    Some(server)
+}
+
+/// Stands in for a server that was not given, or wrongly; never run on.
+fn unusable_server() -> ServerUrl {
+    ServerUrl { tls: true, host: String::new(), port: 0, path: String::new() }
+}
+
+fn read_hub(values: &mut Values, host: &Host, config: &mut AgentConfig) {
+    values.read("server-ca-cert", flags::optional(flags::readable(host)), &mut config.server_ca_cert);
+    let cert = values.get("client-cert", flags::optional(flags::readable(host))).flatten();
+    let key = values.get("client-key", flags::optional(flags::readable(host))).flatten();
+    match (values.is_given("client-cert"), values.is_given("client-key")) {
+        (true, false) => values.fail("client-key", "is needed with --client-cert"),
+        (false, true) => values.fail("client-cert", "is needed with --client-key"),
+        (true, true) | (false, false) => {}
+    }
+    config.client_identity = cert.zip(key).map(|(cert, key)| ClientIdentity { cert, key });
+    values.read("max-retry", flags::duration, &mut config.retry_max);
+    let age: Option<Duration> = values.get("session-max-age", flags::duration);
+    config.session_age_max = age.filter(|age| !age.is_zero());
+}
+
+fn read_target(values: &mut Values, host: &Host, config: &mut AgentConfig, warnings: &mut Vec<String>) {
+    values.read("target", flags::host_port, &mut config.target);
+    let plain = values.get("plain-target", flags::switch) == Some(true);
+    let insecure = values.get("insecure", flags::switch) == Some(true);
+    if plain {
+        config.target_tls = TargetTls::Plain;
+    } else if insecure {
+        config.target_tls = TargetTls::Unverified;
+        warnings.push("the API server's certificate is not verified".to_owned());
+    } else if let Some(ca_cert) = values.get("ca-cert", flags::readable(host)) {
+        config.target_tls = TargetTls::Verified { ca_cert };
+    }
+    values.read("sa-token-path", flags::path, &mut config.sa_token_path);
+    // Not a mistake: the kubelet may write it a moment later.
+    if let Err(error) = host.read_file(&config.sa_token_path) {
+        warnings.push(format!("--sa-token-path {} cannot be read: {error}; requests fail until it can", config.sa_token_path));
+    }
+}
+
+#[cfg(test)]
+mod tests;

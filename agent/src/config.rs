@@ -1,0 +1,109 @@
+//! AgentConfig: what the agent runs on, complete and typed.
+
+mod server_url;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use host::LogLevel;
+use proxy::flags::HostPort;
+use secrecy::SecretString;
+
+pub use server_url::ServerUrl;
+
+/// Where Kubernetes puts a pod's own token and CA.
+pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Everything that an agent is told before it starts.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Where to dial.
+    pub server: ServerUrl,
+    /// What the agent presents there.
+    pub token: SecretString,
+    /// CA of the hub's certificate, in PEM; `None` = the machine's own roots.
+    pub server_ca_cert: Option<String>,
+    /// Certificate and key to present to the hub.
+    pub client_identity: Option<ClientIdentity>,
+    /// The one place that this agent dials for requests: its API server.
+    pub target: HostPort,
+    /// How the target is spoken to.
+    pub target_tls: TargetTls,
+    /// The token that requests carry to the target; read again when it changes.
+    pub sa_token_path: String,
+    /// Longest wait between dials that were answered with a refusal.
+    pub retry_max: Duration,
+    /// Streams at once; more are refused.
+    pub streams_max: usize,
+    /// A session is replaced by a new one at this age, before a middlebox cuts it; `None` = never.
+    pub session_age_max: Option<Duration>,
+    /// Bytes that the session may hold: credit granted and not used, and what is buffered.
+    pub session_budget: usize,
+    /// The same over all sessions of the process: old and new stand side by side during a renewal.
+    pub process_budget: usize,
+    /// A session from which no byte came for this long is replaced.
+    pub silence_max: Duration,
+    /// How often a session is pinged.
+    pub ping_interval: Duration,
+    /// How long a drain may take before what still runs is cut.
+    pub drain_max: Duration,
+    /// Where health and metrics are served; `None` = nowhere.
+    pub health_addr: Option<SocketAddr>,
+    /// How much is logged.
+    pub log_level: LogLevel,
+}
+
+/// Certificate files in PEM; read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The chain.
+    pub cert: String,
+    /// Its private key.
+    pub key: String,
+}
+
+/// How the target is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetTls {
+    /// Without TLS.
+    Plain,
+    /// With TLS, to anybody.
+    Unverified,
+    /// With TLS, to who shows a certificate of the CA in this file.
+    Verified {
+        /// In PEM; read again when it changes.
+        ca_cert: String,
+    },
+}
+
+impl AgentConfig {
+    /// The defaults of an agent that dials `server` with `token`.
+    pub fn new(server: ServerUrl, token: SecretString) -> Self {
+        Self {
+            server,
+            token,
+            server_ca_cert: None,
+            client_identity: None,
+            target: HostPort { host: "kubernetes.default.svc".to_owned(), port: 443 },
+            target_tls: TargetTls::Verified { ca_cert: format!("{SERVICE_ACCOUNT}/ca.crt") },
+            sa_token_path: format!("{SERVICE_ACCOUNT}/token"),
+            // A hub that says no will mostly say it again; a minute is soon enough once it changes its mind.
+            retry_max: Duration::from_secs(60),
+            // Two Argo CD controllers with 500 connections each.
+            streams_max: 1024,
+            session_age_max: None,
+            // 1024 streams with 32 KiB each, as much again for those that need more.
+            session_budget: 64 << 20,
+            // Two sessions.
+            process_budget: 128 << 20,
+            // Three pings unheard, as version 1 has it.
+            silence_max: Duration::from_secs(45),
+            // Below the shortest idle timeout that load balancers come with (30 s).
+            ping_interval: Duration::from_secs(15),
+            // The grace that Kubernetes gives a pod.
+            drain_max: Duration::from_secs(30),
+            health_addr: Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8081)),
+            log_level: LogLevel::Info,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One dial: resolve, connect, TLS, the WebSocket upgrade (RFC 6455 section 4.1), the tunnel's hello.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use host::tls::ClientTls;
+use host::{Connection, Host};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming as IncomingBody;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use proxy::hygiene::{self, Upgrade};
+use secrecy::ExposeSecret;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tunnel::{Budget, Driver, Incoming, Protocol, Role, SessionConfig, SessionError, SessionHandle, handshake};
+
+use crate::config::AgentConfig;
+
+/// How long a whole dial may take: name, connection, TLS and upgrade have each their own limit; this is the sum that a
+/// satellite link needs.
+const DIAL_MAX: Duration = Duration::from_secs(30);
+
+/// How much of a refusal's text is read and logged.
+const REFUSAL_TEXT_MAX: usize = 512;
+
+/// Why a dial brought no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// Nobody answered.
+    #[error("failed to reach the hub: {0}")]
+    Unreachable(#[source] io::Error),
+    /// TLS came to no agreement.
+    #[error("the TLS handshake failed: {0}")]
+    Tls(#[source] io::Error),
+    /// The hub said no.
+    #[error("the hub answered {status}: {text}{}", hint(*status))]
+    Refused { status: StatusCode, text: String },
+    /// The answer was no HTTP, or no WebSocket.
+    #[error("the hub's answer is no WebSocket: {0}")]
+    NotWebSocket(String),
+    /// The session ended before its hello.
+    #[error("the session did not begin: {0}")]
+    NoHello(SessionError),
+    /// All of it took too long.
+    #[error("the dial took longer than {} s", DIAL_MAX.as_secs())]
+    TooLong,
+}
+
+impl DialError {
+    /// Whether somebody answered, so that asking again at once is of no use.
+    pub(crate) fn is_answered(&self) -> bool {
+        match self {
+            Self::Refused { .. } => true,
+            // An alert is an answer; a connection that breaks in the handshake is a hub that is just going away.
+            Self::Tls(error) => error.kind() == io::ErrorKind::InvalidData,
+            Self::Unreachable(_) | Self::NotWebSocket(_) | Self::NoHello(_) | Self::TooLong => false,
+        }
+    }
+}
+
+fn hint(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => " (is the token the one in the hub's clusters file?)",
+        StatusCode::NOT_FOUND => " (is this the hub's public listener, and its path /connect?)",
+        _ => "",
+    }
+}
+
+/// A session whose driver is not running yet.
+pub(crate) struct Dialled {
+    pub(crate) handle: SessionHandle,
+    pub(crate) incoming: Incoming,
+    pub(crate) protocol: Protocol,
+}
+
+/// Dials the hub.
+pub(crate) struct Dialler {
+    host: Host,
+    config: Arc<AgentConfig>,
+    tls: Option<ClientTls>,
+    budget: Arc<Budget>,
+    /// Tells the hub that two sessions are of the same process.
+    name: String,
+}
+
+impl Dialler {
+    pub(crate) fn new(host: Host, config: Arc<AgentConfig>, tls: Option<ClientTls>) -> Self {
+        let budget = Arc::new(Budget::new(config.process_budget));
+        let name = format!("{}/{} {:016x}", crate::PROGRAM, env!("CARGO_PKG_VERSION"), host.chance());
+        Self { host, config, tls, budget, name }
+    }
+
+    /// One dial, to the end of the hello.
+    pub(crate) async fn dial(&self) -> Result<Dialled, DialError> {
+        match tokio::time::timeout(DIAL_MAX, self.try_dial()).await {
+            Ok(dialled) => dialled,
+            Err(_) => Err(DialError::TooLong),
+        }
+    }
+
+    async fn try_dial(&self) -> Result<Dialled, DialError> {
+        let server = &self.config.server;
+        let connection = self.host.dial(&server.host, server.port).await.map_err(DialError::Unreachable)?;
+        let connection = match &self.tls {
+            Some(tls) => tls.connect(connection, &server.host).await.map_err(DialError::Tls)?.0,
+            None => connection,
+        };
+        let (response, accept_key) = self.upgrade(connection).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refused(response).await);
+        }
+        let accepted = response.headers().get("sec-websocket-accept").is_some_and(|key| key.as_bytes() == accept_key.as_bytes());
+        if !accepted || hygiene::upgrade(response.version(), response.headers()) != Some(Upgrade::WebSocket) {
+            return Err(DialError::NotWebSocket("its handshake answers another key".to_owned()));
+        }
+        let protocol = handshake::negotiate(response.headers().get(handshake::HEADER).map(HeaderValue::as_bytes));
+        let upgraded = hyper::upgrade::on(response).await.map_err(not_websocket)?;
+        let parts = upgraded
+            .downcast::<TokioIo<Connection>>()
+            .map_err(|_| DialError::NotWebSocket("its connection is not of the kind that was dialled".to_owned()))?;
+        let (handle, incoming, driver) = tunnel::start(self.session(protocol), parts.io.into_inner(), parts.read_buf).await;
+        self.host.spawn("driver", drive(driver));
+        handle.established().await.map_err(DialError::NoHello)?;
+        let peer = handle.peer().map(|peer| peer.name).unwrap_or_default();
+        tracing::info!(%server, ?protocol, peer, "connected to the hub");
+        Ok(Dialled { handle, incoming, protocol })
+    }
+
+    async fn upgrade(&self, connection: Connection) -> Result<(Response<IncomingBody>, String), DialError> {
+        let (mut sender, exchange) = http1::handshake(TokioIo::new(connection)).await.map_err(not_websocket)?;
+        self.host.spawn("dial", async move {
+            // Its error arrives with the answer.
+            let _ = exchange.with_upgrades().await;
+        });
+        let nonce = [self.host.chance().to_be_bytes(), self.host.chance().to_be_bytes()].concat();
+        let key = STANDARD.encode(nonce);
+        let request = self.request(&key).map_err(|error| DialError::NotWebSocket(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(|error| match io_error(&error) {
+            // A TLS alert to a client certificate comes only now (RFC 8446 section 4.4.2.4).
+            Some(error) if self.tls.is_some() && error.kind() == io::ErrorKind::InvalidData => DialError::Tls(error),
+            Some(error) => DialError::Unreachable(error),
+            None => not_websocket(error),
+        })?;
+        Ok((response, derive_accept_key(key.as_bytes())))
+    }
+
+    fn request(&self, key: &str) -> Result<Request<Empty<Bytes>>, http::Error> {
+        let server = &self.config.server;
+        let mut token = HeaderValue::from_str(&format!("Bearer {}", self.config.token.expose_secret()))?;
+        token.set_sensitive(true);
+        Request::get(&server.path)
+            .header(HOST, server.authority())
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", key)
+            .header(handshake::HEADER, handshake::OFFER)
+            .header(AUTHORIZATION, token)
+            .body(Empty::new())
+    }
+
+    fn session(&self, protocol: Protocol) -> SessionConfig {
+        let budget = Arc::new(Budget::under(self.budget.clone(), self.config.session_budget));
+        SessionConfig {
+            name: self.name.clone(),
+            streams_max: self.config.streams_max,
+            silence_max: self.config.silence_max,
+            ping_interval: self.config.ping_interval,
+            ..SessionConfig::new(Role::Agent, protocol, budget)
+        }
+    }
+}
+
+async fn drive(driver: Driver<Connection>) {
+    let error = driver.run().await;
+    tracing::info!(%error, "session down");
+}
+
+async fn refused(response: Response<IncomingBody>) -> DialError {
+    let status = response.status();
+    let body =
+        Limited::new(response.into_body(), REFUSAL_TEXT_MAX).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    DialError::Refused { status, text: String::from_utf8_lossy(&body).trim().to_owned() }
+}
+
+fn not_websocket(error: hyper::Error) -> DialError {
+    DialError::NotWebSocket(error.to_string())
+}
+
+/// The connection's own error, if that is what it was.
+fn io_error(error: &hyper::Error) -> Option<io::Error> {
+    let error = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
+    Some(io::Error::new(error.kind(), error.to_string()))
+}

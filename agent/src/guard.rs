@@ -1,0 +1,31 @@
+//! What this agent lets through, even for a trusted server.
+
+use http::{Method, Request, StatusCode};
+use proxy::hygiene;
+use proxy::status::Status;
+
+/// The "no" to a request that breaks a rule which holds for every cluster. The server has checked the same rules, and the
+/// agent believes nobody.
+pub(crate) fn refusal<B>(request: &Request<B>) -> Option<Status> {
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        // TRACE would show the agent's token to the caller.
+        let message = format!("postern agent: {} is not forwarded", request.method());
+        return Some(Status::failure(StatusCode::BAD_REQUEST, "BadRequest", message).cause("BadMethod", "refused by the agent"));
+    }
+    let header = hygiene::impersonation(request.headers())?;
+    let message = format!("postern agent: the header {header} is not allowed: it would run with the agent's rights");
+    Some(Status::failure(StatusCode::FORBIDDEN, "Forbidden", message).cause("Impersonation", "refused by the agent"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_to_be_somebody_else_is_refused_and_not_stripped() {
+        let request = |name: &str| Request::get("/api").header(name, "x").body(()).expect("a request");
+        assert_eq!(refusal(&request("accept")), None);
+        let refused = refusal(&request("Impersonate-User")).expect("refused");
+        assert_eq!(refused.code, 403);
+    }
+}

@@ -1,0 +1,170 @@
+//! One inbound stream to one request at the API server.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy::body::{Body, BoxError};
+use proxy::head::{INNER_FIELDS_MAX, INNER_HEAD_BUFFER};
+use proxy::hygiene;
+use proxy::status::Status;
+use proxy::upgrade::{decline, may_switch};
+use tokio::time::Instant;
+use tracing::Instrument;
+use tunnel::frame::Open;
+use tunnel::{Protocol, Reason, StreamWatch, TunnelStream};
+
+use crate::connect::Dialled;
+use crate::guard;
+use crate::upstream::UpstreamError;
+use crate::{Agent, Held};
+
+/// How long a request's head may take to come through the tunnel, once its stream is open.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves the streams of a session until it ends.
+pub(crate) async fn serve(agent: Arc<Agent>, session: Dialled, _held: Held) {
+    let Dialled { mut incoming, protocol, .. } = session;
+    while let Some((open, stream)) = incoming.next().await {
+        let span = tracing::info_span!("request", request_id = open.request_id, stream = stream.id().0);
+        let agent_ = agent.clone();
+        agent.host.spawn("stream", serve_stream(agent_, protocol, open, stream).instrument(span));
+    }
+}
+
+async fn serve_stream(agent: Arc<Agent>, protocol: Protocol, open: Open, stream: TunnelStream) {
+    // A version 1 server names the place to dial; this agent dials its own target only.
+    if protocol == Protocol::V1 && open.target != agent.config.target.to_string() {
+        tracing::warn!(asked = open.target, target = %agent.config.target, "refused to dial an address that is not the target");
+        stream.reset(Reason::Refused, "address not allowed");
+        return;
+    }
+    stream.accept();
+    let request_id = HeaderValue::from_str(&open.request_id).ok().filter(|id| !id.is_empty());
+    let watch = stream.watch();
+    let hub = watch.clone();
+    let service = service_fn(move |request| {
+        let (agent, request_id, hub) = (agent.clone(), request_id.clone(), hub.clone());
+        async move { Ok::<_, Infallible>(answer(agent, request, request_id, hub).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(INNER_FIELDS_MAX)
+        .max_buf_size(INNER_HEAD_BUFFER)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    // hyper looks at the stream only when it wants to read or write it, so a caller that leaves while the API server
+    // takes no more of the body would not be noticed.
+    tokio::select! {
+        biased;
+        served = connection => if let Err(error) = served {
+            tracing::debug!(%error, "a stream ended early");
+        },
+        error = watch.cut() => tracing::debug!(%error, "a stream was cut"),
+    }
+}
+
+async fn answer(
+    agent: Arc<Agent>,
+    request: Request<Incoming>,
+    request_id: Option<HeaderValue>,
+    hub: StreamWatch,
+) -> Response<Body> {
+    let began = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+    let hub_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
+    let mut response = match guard::refusal(&request) {
+        Some(refused) => refused.into_response(),
+        None => match forward(&agent, request, request_id).await {
+            Ok(response) => response,
+            Err(status) => status.into_response(),
+        },
+    };
+    match hub_side {
+        Some(hub_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let upstream_side = hyper::upgrade::on(&mut response);
+            let pumped = async move {
+                tokio::select! {
+                    biased;
+                    () = pump(hub_side, upstream_side) => {}
+                    error = hub.cut() => tracing::debug!(%error, "an upgraded connection was cut"),
+                }
+            };
+            agent.host.spawn("upgrade", pumped.in_current_span());
+        }
+        Some(hub_side) => agent.host.spawn("declined upgrade", decline(hub_side)),
+        None => {}
+    }
+    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(%method, path, code = response.status().as_u16(), ms, "request");
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // One request per stream. Told here and not by hyper's setting, which would spoil the `Connection` of a 101.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn forward(agent: &Agent, mut request: Request<Body>, request_id: Option<HeaderValue>) -> Result<Response<Body>, Status> {
+    let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
+    let version = request.version();
+    let is_upgrade = hygiene::upgrade(version, request.headers()).is_some();
+    hygiene::clean_request(version, request.headers_mut());
+    if let Some(id) = request_id {
+        // The API server writes it in its audit log (Kubernetes "Auditing").
+        request.headers_mut().insert("audit-id", id);
+    }
+    agent.metrics.upstream_requests.inc();
+    let sent = agent.upstream.send(request, is_upgrade).await;
+    let mut response = sent.map_err(|error| {
+        agent.metrics.upstream_errors.inc();
+        tracing::warn!(error = %chain(&error), target = %agent.config.target, "a request to the API server failed");
+        refusal(&error, repeatable)
+    })?;
+    hygiene::clean_response(response.status(), response.headers_mut());
+    Ok(response)
+}
+
+/// Bytes both ways. Our side of the tunnel switches only after the 101 was written to it.
+async fn pump(hub_side: OnUpgrade, upstream_side: OnUpgrade) {
+    match (upstream_side.await, hub_side.await) {
+        (Ok(upstream), Ok(hub)) => {
+            let pumped = proxy::upgrade::pump(TokioIo::new(hub), TokioIo::new(upstream)).await;
+            tracing::debug!(from_hub = pumped.from_a, from_upstream = pumped.from_b, end = ?pumped.end, "an upgraded connection ended");
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::info!(%error, "an upgrade did not come about"),
+    }
+}
+
+/// What the caller is told when the API server gave no answer.
+fn refusal(error: &UpstreamError, repeatable: bool) -> Status {
+    let status = Status::failure(StatusCode::BAD_GATEWAY, "BadGateway", format!("postern agent: {}", chain(error)));
+    let status = status.cause(error.label(), chain(error));
+    // client-go repeats any verb on a hint: only when nothing can have been executed, or it does no harm.
+    if error.nothing_was_sent() || repeatable { status.retry_after(1) } else { status }
+}
+
+/// An error with all its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        // hyper repeats its cause's words.
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,131 @@
+//! HTTP/1.1 connections: kept while idle, one request at a time, given away for good by an upgrade.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use host::Connection;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use proxy::body::Body;
+use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX};
+use tokio::time::Instant;
+
+use super::leased::{Lease, Leased};
+use super::{Sent, TargetDialler, UpstreamError};
+
+/// Connections kept while nobody needs them.
+const IDLE_MAX: usize = 32;
+
+/// An idle connection is closed after this; below the 90 s of common servers and balancers, so that we are first.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a connection may take to be free again after an answer.
+const READY_MAX: Duration = Duration::from_secs(1);
+
+type Sender = http1::SendRequest<Body>;
+
+#[derive(Clone)]
+pub(super) struct Http1Pool {
+    dialler: Arc<TargetDialler>,
+    idle: Arc<Mutex<Vec<(Sender, Instant)>>>,
+}
+
+impl Http1Pool {
+    pub(super) fn new(dialler: Arc<TargetDialler>) -> Self {
+        Self { dialler, idle: Arc::default() }
+    }
+
+    /// Takes in a connection that was opened elsewhere.
+    pub(super) async fn keep(&self, connection: Connection) {
+        if let Ok(sender) = self.handshake(connection).await {
+            self.put(sender);
+        }
+    }
+
+    /// Sends one request; an idle connection that the other end has closed meanwhile is passed over.
+    pub(super) async fn send(&self, mut request: Request<Body>, is_upgrade: bool) -> Result<Response<Body>, UpstreamError> {
+        while let Some(sender) = self.take() {
+            match self.send_on(sender, request, is_upgrade).await? {
+                Sent::Answered(response) => return Ok(response),
+                Sent::NotSent(returned) => request = returned,
+            }
+        }
+        let connection = self.dialler.dial_http1().await?;
+        let sender = self.handshake(connection).await.map_err(UpstreamError::Broken)?;
+        match self.send_on(sender, request, is_upgrade).await? {
+            Sent::Answered(response) => Ok(response),
+            Sent::NotSent(_) => Err(self.dialler.unreachable(std::io::Error::other("it closed a new connection at once"))),
+        }
+    }
+
+    async fn send_on(&self, mut sender: Sender, request: Request<Body>, is_upgrade: bool) -> Result<Sent, UpstreamError> {
+        match sender.try_send_request(request).await {
+            Ok(response) => {
+                let lease = Held { pool: self.clone(), sender, reusable: !is_upgrade };
+                Ok(Sent::Answered(response.map(|body| Leased::new(body, lease).boxed_unsync())))
+            }
+            Err(mut error) => match error.take_message() {
+                Some(request) => Ok(Sent::NotSent(request)),
+                None => Err(UpstreamError::Broken(error.into_error())),
+            },
+        }
+    }
+
+    async fn handshake(&self, connection: Connection) -> Result<Sender, hyper::Error> {
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(HEAD_FIELDS_MAX)
+            .max_buf_size(HEAD_BUFFER)
+            .handshake::<_, Body>(TokioIo::new(connection))
+            .await?;
+        self.dialler.host.spawn("upstream http/1.1", async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to the API server ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    fn take(&self) -> Option<Sender> {
+        let mut idle = self.idle();
+        idle.retain(|(sender, since)| sender.is_ready() && since.elapsed() < IDLE_TIMEOUT);
+        // The one used last is the one most surely alive.
+        idle.pop().map(|(sender, _)| sender)
+    }
+
+    fn put(&self, sender: Sender) {
+        let mut idle = self.idle();
+        if idle.len() < IDLE_MAX {
+            idle.push((sender, Instant::now()));
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Sender, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that a body is read from; dropping it before the end closes the connection.
+struct Held {
+    pool: Http1Pool,
+    sender: Sender,
+    reusable: bool,
+}
+
+impl Lease for Held {
+    fn whole(self) {
+        let Self { pool, mut sender, reusable } = self;
+        if !reusable {
+            return;
+        }
+        let host = pool.dialler.host.clone();
+        host.spawn("upstream idle", async move {
+            // An error means that the other end wants no more requests; a body that it never asked for keeps the
+            // connection busy for good.
+            if let Ok(Ok(())) = tokio::time::timeout(READY_MAX, sender.ready()).await {
+                pool.put(sender);
+            }
+        });
+    }
+}

@@ -1,0 +1,243 @@
+//! The agents' door: a token, a handshake, then a session joins the registry and leaves it when it ends.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use host::tls::ServerTls;
+use host::{Connection, Drain, Host, Late};
+use http::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER, UPGRADE};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy::body::{self, Body};
+use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX};
+use proxy::hygiene::{self, Upgrade};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::Instrument;
+use tunnel::handshake;
+use tunnel::id::{ClusterId, SessionId};
+use tunnel::{Budget, Protocol, Reason, Role, SessionConfig};
+
+use crate::admin::text;
+use crate::auth::{Tokens, bearer};
+use crate::config::ServerConfig;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+
+/// How long an agent's head may take to come; what is not upgraded by then is not an agent.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Seconds after which an agent that cannot be taken now may try again: the next replica is up by then.
+const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
+
+/// Sessions of one cluster: a few agents with two each while they renew. An agent that dials in a circle, or a stolen
+/// token, must not use up the server.
+const SESSIONS_PER_CLUSTER_MAX: usize = 32;
+
+/// Serves agents' connections.
+pub(crate) struct Agents {
+    pub(crate) host: Host,
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) tokens: Tokens,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) drain: Drain,
+    pub(crate) sessions: SessionLimits,
+}
+
+/// What every session is allowed.
+pub(crate) struct SessionLimits {
+    streams_max: usize,
+    session_budget: usize,
+    process_budget: Arc<Budget>,
+    silence_max: Duration,
+    ping_interval: Duration,
+    drain_max: Duration,
+    next_id: AtomicU64,
+}
+
+impl SessionLimits {
+    pub(crate) fn new(config: &ServerConfig) -> Self {
+        Self {
+            streams_max: config.streams_max,
+            session_budget: config.session_budget,
+            process_budget: Arc::new(Budget::new(config.process_budget)),
+            silence_max: config.silence_max,
+            ping_interval: config.ping_interval,
+            drain_max: config.drain_max,
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    fn config(&self, protocol: Protocol) -> SessionConfig {
+        let budget = Arc::new(Budget::under(self.process_budget.clone(), self.session_budget));
+        SessionConfig {
+            name: concat!("postern-server/", env!("CARGO_PKG_VERSION")).to_owned(),
+            streams_max: self.streams_max,
+            silence_max: self.silence_max,
+            ping_interval: self.ping_interval,
+            ..SessionConfig::new(Role::Server, protocol, budget)
+        }
+    }
+}
+
+impl Agents {
+    /// Serves one connection until it is upgraded or ends.
+    pub(crate) async fn serve(self: Arc<Self>, connection: Connection, late: Late) {
+        let peer = connection.peer();
+        let connection = match &self.tls {
+            None => connection,
+            Some(tls) => match tls.accept(connection).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::info!(%peer, %error, "an agent's connection was not taken");
+                    return;
+                }
+            },
+        };
+        let agents = self.clone();
+        let service = service_fn(move |request| {
+            let agents = agents.clone();
+            let mut response = agents.answer(peer, request, late);
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // Who is not an agent holds no place. Not by hyper's setting, which would spoil the `Connection` of a 101.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(HEAD_FIELDS_MAX)
+            .max_buf_size(HEAD_BUFFER)
+            .serve_connection(TokioIo::new(connection), service)
+            .with_upgrades()
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%peer, %error, "an agent's connection ended before its upgrade");
+        }
+    }
+
+    fn answer(self: &Arc<Self>, peer: SocketAddr, mut request: Request<Incoming>, late: Late) -> Response<Body> {
+        match request.uri().path() {
+            "/healthz" => text(StatusCode::OK, "ok"),
+            "/connect" => match self.admit(peer, &request, late) {
+                Ok((cluster, accept_key)) => {
+                    let offer = request.headers().get(handshake::HEADER).map(HeaderValue::as_bytes);
+                    let protocol = handshake::negotiate(offer);
+                    self.begin(peer, cluster, protocol, hyper::upgrade::on(&mut request));
+                    switching(&accept_key, protocol)
+                }
+                Err(refused) => *refused,
+            },
+            _ => crate::admin::not_found(),
+        }
+    }
+
+    /// Checks who connects and whether it is a WebSocket (RFC 6455 section 4.2.1).
+    fn admit(
+        &self,
+        peer: SocketAddr,
+        request: &Request<Incoming>,
+        late: Late,
+    ) -> Result<(ClusterId, String), Box<Response<Body>>> {
+        let refused = |status, why: &str| Err(Box::new(text(status, why)));
+        let headers = request.headers();
+        if headers.contains_key(ORIGIN) {
+            return refused(StatusCode::FORBIDDEN, "browsers are not welcome here");
+        }
+        let Some(cluster) = bearer(headers).and_then(|token| self.tokens.cluster_of(token)) else {
+            self.metrics.auth_failed("connect");
+            tracing::warn!(%peer, "an agent was refused: its token is missing or unknown");
+            return refused(StatusCode::UNAUTHORIZED, "the token is missing or unknown");
+        };
+        let not_now = match late {
+            _ if self.drain.is_started() => Some("the server is stopping"),
+            Late::Draining => Some("the server is stopping"),
+            Late::Crowded => Some("too many agents connect at once"),
+            Late::No if self.registry.n_sessions(cluster) >= SESSIONS_PER_CLUSTER_MAX => {
+                Some("the cluster has too many sessions")
+            }
+            Late::No => None,
+        };
+        if let Some(why) = not_now {
+            let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
+            response.headers_mut().insert(RETRY_AFTER, RETRY_SOON);
+            return Err(Box::new(response));
+        }
+        let is_websocket = request.method() == Method::GET
+            && hygiene::upgrade(request.version(), headers) == Some(Upgrade::WebSocket)
+            && headers.get("sec-websocket-version").is_some_and(|version| version == "13");
+        match headers.get("sec-websocket-key") {
+            Some(key) if is_websocket => Ok((cluster.clone(), derive_accept_key(key.as_bytes()))),
+            _ => refused(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket (version 13) for agents"),
+        }
+    }
+
+    fn begin(self: &Arc<Self>, peer: SocketAddr, cluster: ClusterId, protocol: Protocol, upgraded: OnUpgrade) {
+        let id = SessionId(self.sessions.next_id.fetch_add(1, Ordering::Relaxed));
+        let agents = self.clone();
+        let span = tracing::info_span!("session", session = id.0, %cluster, %peer);
+        let session = async move {
+            match upgraded.await {
+                Ok(upgraded) => agents.hold(id, &cluster, protocol, upgraded).await,
+                Err(error) => tracing::info!(%error, "an agent's upgrade did not come about"),
+            }
+        };
+        self.host.spawn("session", session.instrument(span));
+    }
+
+    /// Holds a session from its hello to its end.
+    async fn hold(&self, id: SessionId, cluster: &ClusterId, protocol: Protocol, upgraded: hyper::upgrade::Upgraded) {
+        let Ok(parts) = upgraded.downcast::<TokioIo<Connection>>() else {
+            tracing::error!("an agent's connection is not of the kind that was accepted");
+            return;
+        };
+        let (handle, _incoming, driver) =
+            tunnel::start(self.sessions.config(protocol), parts.io.into_inner(), parts.read_buf).await;
+        let joining = handle.clone();
+        let join = async {
+            if joining.established().await.is_ok() {
+                let agent = joining.peer().map(|peer| peer.name).unwrap_or_default();
+                tracing::info!(?protocol, agent, "session up");
+                self.registry.join(cluster, id, joining.clone());
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut drain = self.drain.clone();
+        let leave_word = async {
+            drain.started().await;
+            handle.go_away(Reason::Draining, self.sessions.drain_max);
+            std::future::pending::<()>().await;
+        };
+        let error = tokio::select! {
+            biased;
+            error = driver.run() => error,
+            () = join => return,
+            () = leave_word => return,
+        };
+        tracing::info!(%error, "session down");
+        self.registry.leave(cluster, id, &error.to_string());
+    }
+}
+
+fn switching(accept_key: &str, protocol: Protocol) -> Response<Body> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(accept_key) = HeaderValue::from_str(accept_key) {
+        headers.insert("sec-websocket-accept", accept_key);
+    }
+    if protocol == Protocol::Extended {
+        headers.insert(handshake::HEADER, HeaderValue::from_static(handshake::OFFER));
+    }
+    response
+}

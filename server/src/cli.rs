@@ -1,0 +1,344 @@
+//! The command line: flags as people write them, and what becomes of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use host::Host;
+use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
+
+use crate::config::{InternalTls, ServerConfig, TlsFiles, clusters};
+use crate::front_door::refusal::KINDS;
+use crate::kubeconfig::kubeconfig;
+use crate::metrics::METRICS;
+
+const VERSION: &str = concat!("postern-server ", env!("CARGO_PKG_VERSION"), "\n");
+
+const GENERAL: Section = Section {
+    title: "General",
+    flags: &[
+        Flag::value("log-level", "LEVEL", "How much is logged: debug, info, warn or error").default("info"),
+        Flag::switch("version", "Print the version and exit"),
+        Flag::switch("help", "Print this text and exit"),
+    ],
+};
+
+const INTERNAL_ADDR: Flag = Flag::value(
+    "internal-addr",
+    "ADDR",
+    "Internal listener, where Argo CD and kubectl arrive: /tunnel/ID/..., /healthz, /readyz, /metrics",
+)
+.default(":8080");
+
+/// The flags of the server itself.
+pub(crate) const FLAGS: &[Section] = &[
+    Section {
+        title: "Listeners",
+        flags: &[
+            Flag::value(
+                "addr",
+                "ADDR",
+                "Public listener, where agents arrive: /connect, /healthz; without a host, all interfaces",
+            )
+            .default(":8443"),
+            INTERNAL_ADDR,
+            Flag::value("ops-addr", "ADDR", "A listener of its own for health and metrics; they then leave the internal one"),
+        ],
+    },
+    Section {
+        title: "Clusters",
+        flags: &[Flag::value(
+            "clusters",
+            "FILE",
+            "JSON list of {\"id\", \"token\", \"targetAddr\", \"alias\"}; the environment variable holds the JSON itself",
+        )
+        .env("CLUSTERS")],
+    },
+    Section {
+        title: "TLS (PEM files, read again when they change)",
+        flags: &[
+            Flag::value("tls-cert", "FILE", "Certificate chain of both listeners; turns TLS on"),
+            Flag::value("tls-key", "FILE", "Its private key"),
+            Flag::value("tls-client-ca", "FILE", "CA that must have signed every client certificate; turns mutual TLS on"),
+            Flag::value(
+                "internal-tls",
+                "MODE",
+                "Internal listener with a certificate: optional (TLS and plain HTTP on one port), require or off",
+            )
+            .default("optional"),
+        ],
+    },
+    Section {
+        title: "Limits (sizes such as 64KiB or 128MiB, times such as 500ms or 1m30s)",
+        flags: &[
+            Flag::value(
+                "rate-limit",
+                "N",
+                "Proxied requests per second, 0 = no limit; over it a request waits up to 1s, then 429",
+            )
+            .default("0"),
+            Flag::value("request-body-max", "SIZE", "Longest request body; beyond it 413").default("128MiB"),
+            Flag::value("response-header-timeout", "TIME", "How long an API server may take to begin its answer, 0 = no limit")
+                .default("0"),
+            Flag::value("streams-max", "N", "Requests at once through one tunnel").default("1024"),
+            Flag::value("session-budget", "SIZE", "Memory for the bytes of one tunnel").default("64MiB"),
+            Flag::value("process-budget", "SIZE", "Memory for the bytes of all tunnels").default("1GiB"),
+        ],
+    },
+    Section {
+        title: "Interruptions",
+        flags: &[
+            Flag::value("park-max", "TIME", "How long a request waits for a tunnel that was just lost, 0 = not at all")
+                .default("10s"),
+            Flag::value("drain", "TIME", "After SIGTERM, how long running requests may go on").default("30s"),
+        ],
+    },
+    GENERAL,
+];
+
+const PAGE: Page = Page {
+    name: "postern-server",
+    about: "The hub's end of Postern: agents dial in, Argo CD and kubectl reach their clusters through it.",
+    usage: "[FLAGS]\n       postern-server kubeconfig ID [FLAGS]",
+    after: "Flags may be written -addr=:8443, -addr :8443 or with two dashes; they win over the environment.
+
+A first server, for one cluster:
+  echo '[{\"id\": \"edge-1\", \"token\": \"change-me\"}]' > clusters.json
+  postern-server --clusters clusters.json --tls-cert hub.pem --tls-key hub.key
+  postern-server kubeconfig edge-1 > edge-1.kubeconfig
+  kubectl --kubeconfig edge-1.kubeconfig get pods
+
+Exit codes: 0 done, 64 configuration, 69 address not available, 70 a bug, 77 not permitted.
+",
+};
+
+const KUBECONFIG_FLAGS: &[Section] = &[
+    Section {
+        title: "Hub",
+        flags: &[
+            Flag::value(
+                "url",
+                "URL",
+                "Internal listener as kubectl reaches it; by default the loopback address with the port of internal-addr",
+            ),
+            Flag::value("ca-file", "FILE", "CA that signed its certificate, for an https URL"),
+            INTERNAL_ADDR,
+        ],
+    },
+    Section { title: "General", flags: &[Flag::switch("help", "Print this text and exit")] },
+];
+
+const KUBECONFIG_PAGE: Page = Page {
+    name: "postern-server kubeconfig",
+    about: "Prints a kubeconfig that leads to the cluster ID through the hub.",
+    usage: "ID [FLAGS]",
+    after: "Example:
+  postern-server kubeconfig edge-1 --url https://hub.example:8080 --ca-file ca.pem > edge-1.kubeconfig
+",
+};
+
+/// What the command line asks for.
+pub type Command = proxy::program::Command<ServerConfig>;
+
+/// Reads the command line (without the program's name), the environment and the files that they name.
+///
+/// # Errors
+/// Every mistake found, each with its key.
+pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) -> Result<Command, Vec<ConfigError>> {
+    let mut args = args.into_iter().peekable();
+    match args.peek().map(String::as_str) {
+        Some("kubeconfig") => parse_kubeconfig(args.skip(1), env, host),
+        Some("reference") => Ok(Command::Print(reference())),
+        Some(_) | None => parse_run(args, env, host),
+    }
+}
+
+/// REFERENCE.md: everything that can be configured, generated from the tables that are the parser.
+fn reference() -> String {
+    format!(
+        "# postern-server: reference
+
+Generated by `postern-server reference`; `cargo xtask tidy --fix` writes it anew.
+
+## Flags
+
+Written `-addr=:8443`, `-addr :8443` or with two dashes. The command line wins over the environment, which wins over the
+default; an empty environment variable counts as not set. All mistakes are told at once, each with its key.
+
+{}## postern-server kubeconfig ID
+
+{}
+
+{}## Clusters
+
+A JSON list, at most 1 MiB, of objects with these keys, in any case. Unknown keys are warned about and have no effect.
+
+| key | default | meaning |
+|---|---|---|
+| `id` | | the cluster's name in paths: `/tunnel/ID/`; 1-63 of `a-z`, `0-9`, `.` and `-`, alphanumeric at each end |
+| `token` | | what its agent presents; no two clusters have the same |
+| `targetAddr` | `{}` | what a version 1 agent is asked to dial |
+| `alias` | | the name in logs and metrics for an `id` that breaks the rule above |
+
+## Metrics
+
+Scraped from `/metrics` as OpenMetrics; counters end in `_total`. Beside these: `build_info` and `process_*`.
+
+| name | labels | meaning |
+|---|---|---|
+{}
+## Refusals
+
+Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` whose cause, and the `reason` of the metric
+`refusals`, is the first column.
+
+| cause | status | when | `Retry-After` |
+|---|---|---|---|
+{}
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 64 | the configuration, or a file that it names, has mistakes |
+| 69 | an address cannot be listened on |
+| 70 | a bug in Postern |
+| 77 | an address may not be listened on |
+| 130, 143 | a second SIGINT or SIGTERM cut the drain short |
+",
+        flags::markdown(FLAGS),
+        KUBECONFIG_PAGE.about,
+        flags::markdown(KUBECONFIG_FLAGS),
+        clusters::TARGET_DEFAULT,
+        METRICS.map(|(name, labels, meaning)| format!("| `{name}` | {labels} | {meaning} |\n")).concat(),
+        KINDS.map(|kind| format!("| `{}` | {} | {} | {} |\n", kind.label, kind.status.as_u16(), kind.when, kind.retry)).concat(),
+    )
+}
+
+fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> Result<Command, Vec<ConfigError>> {
+    let mut values = Values::parse(FLAGS, args, env);
+    if values.get("help", flags::switch) == Some(true) {
+        return Ok(Command::Print(PAGE.help(FLAGS)));
+    }
+    if values.get("version", flags::switch) == Some(true) {
+        return Ok(Command::Print(VERSION.to_owned()));
+    }
+    let mut warnings = Vec::new();
+    let mut config = ServerConfig::default();
+    values.read("addr", flags::address, &mut config.addr);
+    values.read("internal-addr", flags::address, &mut config.internal_addr);
+    values.read("ops-addr", flags::optional(flags::address), &mut config.ops_addr);
+    read_clusters(&mut values, env, host, &mut config, &mut warnings);
+    read_tls(&mut values, host, &mut config);
+    values.read("rate-limit", flags::count, &mut config.rate_limit);
+    values.read("request-body-max", flags::size, &mut config.request_body_max);
+    let timeout: Option<Duration> = values.get("response-header-timeout", flags::duration);
+    config.response_header_timeout = timeout.filter(|timeout| !timeout.is_zero());
+    values.read("streams-max", flags::positive, &mut config.streams_max);
+    values.read("session-budget", flags::size, &mut config.session_budget);
+    values.read("process-budget", flags::size, &mut config.process_budget);
+    if config.process_budget < config.session_budget {
+        values.fail("process-budget", "is smaller than session-budget");
+    }
+    values.read("park-max", flags::duration, &mut config.park_max);
+    values.read("drain", flags::duration, &mut config.drain_max);
+    values.read("log-level", flags::log_level, &mut config.log_level);
+    refuse_equal_listeners(&mut values, &config);
+    values.finish(Command::Run { config: Box::new(config), warnings })
+}
+
+fn read_clusters(values: &mut Values, env: Env<'_>, host: &Host, config: &mut ServerConfig, warnings: &mut Vec<String>) {
+    let from_env = values.is_from_env("clusters");
+    let Some(text) = values.get("clusters", flags::path) else {
+        if !values.is_given("clusters") {
+            values.fail("clusters", "no clusters are given: name a file, or put the JSON into the environment variable CLUSTERS");
+        }
+        return;
+    };
+    let result = if from_env {
+        clusters::parse("CLUSTERS", &text)
+    } else {
+        if env("CLUSTERS").is_some_and(|json| !json.is_empty()) {
+            warnings.push("CLUSTERS is set and has no effect, because --clusters is given".to_owned());
+        }
+        config.clusters_file = Some(text.clone());
+        clusters::load(host, "--clusters", &text)
+    };
+    match result {
+        Ok(clusters) => {
+            config.clusters = clusters.list;
+            warnings.extend(clusters.warnings);
+        }
+        Err(errors) => values.fail_all(errors),
+    }
+}
+
+fn read_tls(values: &mut Values, host: &Host, config: &mut ServerConfig) {
+    let mut file = |name| values.get(name, flags::optional(flags::readable(host))).flatten();
+    let (cert, key, client_ca) = (file("tls-cert"), file("tls-key"), file("tls-client-ca"));
+    let given = |name| values.is_given(name);
+    let (cert_given, key_given, ca_given) = (given("tls-cert"), given("tls-key"), given("tls-client-ca"));
+    if cert_given && !key_given {
+        values.fail("tls-key", "is needed with --tls-cert");
+    }
+    if !cert_given && key_given {
+        values.fail("tls-cert", "is needed with --tls-key");
+    }
+    if !cert_given && ca_given {
+        values.fail("tls-client-ca", "needs --tls-cert and --tls-key");
+    }
+    config.tls = cert.zip(key).map(|(cert, key)| TlsFiles { cert, key, client_ca });
+    let mode = values.get("internal-tls", |text| match text {
+        "off" => Ok(InternalTls::Off),
+        "optional" => Ok(InternalTls::Optional),
+        "require" => Ok(InternalTls::Require),
+        other => Err(format!("{other:?} is not one of optional, require, off")),
+    });
+    config.internal_tls = match (mode, cert_given) {
+        (Some(InternalTls::Require), false) => {
+            values.fail("internal-tls", "require needs --tls-cert and --tls-key");
+            InternalTls::Off
+        }
+        (Some(mode), true) => mode,
+        (Some(InternalTls::Off | InternalTls::Optional), false) | (None, _) => InternalTls::Off,
+    };
+}
+
+/// Binding the second would fail with "address in use", which tells less.
+fn refuse_equal_listeners(values: &mut Values, config: &ServerConfig) {
+    let listeners = [("addr", Some(config.addr)), ("internal-addr", Some(config.internal_addr)), ("ops-addr", config.ops_addr)];
+    for (index, (name, addr)) in listeners.iter().enumerate() {
+        let same = |(_, other): &&(&str, Option<SocketAddr>)| other == addr && addr.is_some_and(|addr| addr.port() != 0);
+        if let Some((other, _)) = listeners[..index].iter().find(same) {
+            values.fail(name, format!("is the same address as --{other}"));
+        }
+    }
+}
+
+fn parse_kubeconfig(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> Result<Command, Vec<ConfigError>> {
+    let mut values = Values::parse(KUBECONFIG_FLAGS, args, env);
+    if values.get("help", flags::switch) == Some(true) {
+        return Ok(Command::Print(KUBECONFIG_PAGE.help(KUBECONFIG_FLAGS)));
+    }
+    let cluster = values.next_word().filter(|word| !word.is_empty() && !word.contains('/')).unwrap_or_default();
+    if cluster.is_empty() {
+        values.fail_all([ConfigError::new("kubeconfig", "needs the id of a cluster: postern-server kubeconfig ID")]);
+    }
+    let mut internal = ServerConfig::default().internal_addr;
+    values.read("internal-addr", flags::address, &mut internal);
+    if internal.ip().is_unspecified() {
+        internal.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let mut url = format!("http://{internal}");
+    values.read("url", read_url, &mut url);
+    let ca = values.get("ca-file", |path| host.read_file(path).map_err(|error| format!("{path} cannot be read: {error}")));
+    values.finish(Command::Print(kubeconfig(&cluster, &url, ca.as_deref())))
+}
+
+fn read_url(text: &str) -> Result<String, String> {
+    let good =
+        text.parse::<http::Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none());
+    if good { Ok(text.to_owned()) } else { Err(format!("{text:?} is no URL such as http://127.0.0.1:8080")) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! The command line of the server, over a host with nothing but files.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use host::{BoxFuture, Connection, Listen, System, Tasks};
+use proxy::flags::Mistakes;
+
+use super::*;
+
+const CLUSTERS: &str = r#"[{"id": "edge-1", "token": "hush"}]"#;
+
+#[test]
+fn the_defaults_of_the_table_are_the_defaults_of_the_config() {
+    let config = run(&["--clusters=c.json"], &[]).expect("good").0;
+    let expected =
+        ServerConfig { clusters: config.clusters.clone(), clusters_file: Some("c.json".to_owned()), ..ServerConfig::default() };
+    assert_eq!(format!("{config:#?}"), format!("{expected:#?}"));
+    assert_eq!(config.addr.to_string(), "[::]:8443");
+}
+
+#[test]
+fn every_flag_of_the_first_proxy_is_taken_in_go_spelling() {
+    let args = [
+        "-addr=127.0.0.1:1",
+        "-internal-addr",
+        ":2",
+        "-clusters",
+        "c.json",
+        "-rate-limit=50",
+        "-tls-cert=cert.pem",
+        "-tls-key=key.pem",
+        "-tls-client-ca=ca.pem",
+        "-log-level=debug",
+    ];
+    let config = run(&args, &[]).expect("good").0;
+    assert_eq!(config.addr.to_string(), "127.0.0.1:1");
+    assert_eq!(config.internal_addr.to_string(), "[::]:2");
+    assert_eq!(config.rate_limit, 50);
+    let tls = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into(), client_ca: Some("ca.pem".into()) };
+    assert_eq!((config.tls, config.internal_tls), (Some(tls), InternalTls::Optional));
+    assert_eq!(config.log_level, host::LogLevel::Debug);
+}
+
+#[test]
+fn clusters_come_from_the_environment_unless_a_file_is_given() {
+    let env = [("CLUSTERS", r#"[{"id": "from-env", "token": "t"}]"#)];
+    let (config, warnings) = run(&[], &env).expect("good");
+    assert_eq!((config.clusters[0].id.as_str(), config.clusters_file, warnings.len()), ("from-env", None, 0));
+
+    let (config, warnings) = run(&["-clusters=c.json"], &env).expect("good");
+    assert_eq!(config.clusters[0].id.as_str(), "edge-1");
+    assert_eq!(warnings, ["CLUSTERS is set and has no effect, because --clusters is given"]);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let args = [
+        "-clusters=missing.json",
+        "-addr=8443",
+        "-internal-addr=hub:1",
+        "-rate-limit=fast",
+        "-tls-cert=gone.pem",
+        "-internal-tls=must",
+        "-request-body-max=1MB",
+        "-drain=30",
+        "-log-level=loud",
+        "-streams-max=0",
+        "-process-budget=1MiB",
+        "-adr=:1",
+    ];
+    insta::assert_snapshot!("mistakes", Mistakes(&run(&args, &[]).expect_err("mistakes")));
+}
+
+#[test]
+fn tls_that_is_half_given_is_a_mistake() {
+    for (args, expected) in [
+        (["-tls-cert=cert.pem"].as_slice(), "--tls-key: is needed with --tls-cert"),
+        (&["-tls-key=key.pem"], "--tls-cert: is needed with --tls-key"),
+        (&["-tls-client-ca=ca.pem"], "--tls-client-ca: needs --tls-cert and --tls-key"),
+        (&["-internal-tls=require"], "--internal-tls: require needs --tls-cert and --tls-key"),
+    ] {
+        let args: Vec<_> = args.iter().copied().chain(["-clusters=c.json"]).collect();
+        let errors = run(&args, &[]).expect_err("half given");
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    }
+}
+
+#[test]
+fn without_clusters_nothing_starts() {
+    let errors = run(&[], &[("CLUSTERS", "")]).expect_err("no clusters");
+    assert!(errors[0].to_string().starts_with("--clusters: no clusters are given"), "{errors:?}");
+}
+
+#[test]
+fn two_listeners_at_one_address_are_a_mistake() {
+    let errors = run(&["-clusters=c.json", "-addr=:1", "-internal-addr=:1"], &[]).expect_err("equal");
+    assert_eq!(errors[0].to_string(), "--internal-addr: is the same address as --addr");
+    run(&["-clusters=c.json", "-addr=:0", "-internal-addr=:0"], &[]).expect("port 0 is any port");
+}
+
+#[test]
+fn the_help_is_worth_reading() {
+    insta::assert_snapshot!("help", printed(&["--help"]));
+    insta::assert_snapshot!("help_kubeconfig", printed(&["kubeconfig", "-h"]));
+    assert!(printed(&["-version"]).starts_with("postern-server "));
+}
+
+#[test]
+fn the_reference_is_that_of_this_table() {
+    assert_eq!(include_str!("../../REFERENCE.md"), printed(&["reference"]), "write it anew: cargo xtask tidy --fix");
+}
+
+#[test]
+fn a_kubeconfig_is_printed_for_the_internal_listener() {
+    assert!(printed(&["kubeconfig", "edge-1"]).contains("server: \"http://127.0.0.1:8080/tunnel/edge-1\"\n"));
+    assert!(printed(&["kubeconfig", "-internal-addr=10.0.0.1:9", "edge-1"]).contains("\"http://10.0.0.1:9/tunnel/edge-1\""));
+    let text = printed(&["kubeconfig", "edge-1", "--url", "https://hub:8080/", "--ca-file", "ca.pem"]);
+    assert!(text.contains("\"https://hub:8080/tunnel/edge-1\"\n    certificate-authority-data: cGVt\n"), "{text}");
+    for bad in [
+        ["kubeconfig"].as_slice(),
+        &["kubeconfig", "a", "b"],
+        &["kubeconfig", "a", "-url=hub:8080"],
+        &["kubeconfig", "a", "-ca-file=gone"],
+    ] {
+        assert_eq!(parse_with(bad, &[]).expect_err("mistake").len(), 1, "{bad:?}");
+    }
+}
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Result<(ServerConfig, Vec<String>), Vec<ConfigError>> {
+    match parse_with(args, env)? {
+        Command::Run { config, warnings } => Ok((*config, warnings)),
+        Command::Print(text) => panic!("printed {text}"),
+    }
+}
+
+fn printed(args: &[&str]) -> String {
+    match parse_with(args, &[]).expect("good") {
+        Command::Print(text) => text,
+        Command::Run { .. } => panic!("would run"),
+    }
+}
+
+fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Vec<ConfigError>> {
+    let files = [("c.json", CLUSTERS), ("cert.pem", "pem"), ("key.pem", "pem"), ("ca.pem", "pem")];
+    let host = Host::new(Arc::new(Files(files.into())), Tasks::new());
+    let lookup = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    parse(args.iter().map(|arg| (*arg).to_owned()), &lookup, &host)
+}
+
+struct Files(BTreeMap<&'static str, &'static str>);
+
+impl System for Files {
+    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.0.get(path).map(|text| text.as_bytes().to_vec()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Connection>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn listen(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listen>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn wall_clock(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+
+    fn chance(&self) -> u64 {
+        0
+    }
+}

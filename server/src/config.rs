@@ -1,0 +1,118 @@
+//! ServerConfig: what the server runs on, complete and typed.
+
+pub mod clusters;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use host::LogLevel;
+pub use host::tls::ServerFiles as TlsFiles;
+
+pub use clusters::ClusterConfig;
+
+/// Everything that a server is told before it starts.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where agents arrive: `/connect`, `/healthz`.
+    pub addr: SocketAddr,
+    /// Where callers arrive: `/tunnel/…`, health and metrics.
+    pub internal_addr: SocketAddr,
+    /// A listener of its own for health and metrics; `None` = the internal one serves them.
+    pub ops_addr: Option<SocketAddr>,
+    /// The clusters that may be reached; never empty, ids, routes and tokens are distinct.
+    pub clusters: Vec<ClusterConfig>,
+    /// The file that the clusters were read from, `None` when they came by environment.
+    pub clusters_file: Option<String>,
+    /// Certificate, key and client CA; `None` = both listeners are plain.
+    pub tls: Option<TlsFiles>,
+    /// Who may speak plain HTTP to the internal listener.
+    pub internal_tls: InternalTls,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// Proxied requests per second over all clusters, 0 = no limit.
+    pub rate_limit: u32,
+    /// How long a request over the rate waits for its turn before it is refused.
+    pub rate_wait_max: Duration,
+    /// The longest request body; beyond it is 413.
+    pub request_body_max: usize,
+    /// How long an upstream may take to begin its answer; `None` = as long as the caller waits.
+    pub response_header_timeout: Option<Duration>,
+    /// How long a drain may take before what still runs is cut.
+    pub drain_max: Duration,
+    /// How long a request waits for a cluster whose session was just lost.
+    pub park_max: Duration,
+    /// "Just lost" means no longer ago than this.
+    pub park_window: Duration,
+    /// Requests that wait so at once, over all clusters; more are refused.
+    pub park_requests_max: usize,
+    /// Bytes of heads that wait so at once, over all clusters.
+    pub park_bytes_max: usize,
+    /// Streams of one session at once.
+    pub streams_max: usize,
+    /// Bytes that one session may hold: credit granted and not used, and what is buffered.
+    pub session_budget: usize,
+    /// The same over all sessions of the process.
+    pub process_budget: usize,
+    /// A session from which no byte came for this long is replaced.
+    pub silence_max: Duration,
+    /// How often a session is pinged.
+    pub ping_interval: Duration,
+}
+
+/// How the internal listener treats TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InternalTls {
+    /// Plain HTTP only.
+    Off,
+    /// TLS and plain HTTP on one socket, told apart by the first byte.
+    Optional,
+    /// TLS only.
+    Require,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            addr: all_interfaces(8443),
+            internal_addr: all_interfaces(8080),
+            ops_addr: None,
+            clusters: Vec::new(),
+            clusters_file: None,
+            tls: None,
+            internal_tls: InternalTls::Off,
+            log_level: LogLevel::Info,
+            rate_limit: 0,
+            // client-go waits at least as long before it repeats a 429.
+            rate_wait_max: Duration::from_secs(1),
+            // Far beyond etcd's 1.5 MiB objects, enough for an image layer through a service proxy.
+            request_body_max: 128 << 20,
+            // Watches of a quiet cluster and slow webhooks begin late for good reasons.
+            response_header_timeout: None,
+            // The grace that Kubernetes gives a pod.
+            drain_max: Duration::from_secs(30),
+            // An agent that lost its tunnel is back within 5 s of jitter and a handshake.
+            park_max: Duration::from_secs(10),
+            // Longer ago than the agent's longest wait between dials: it is really gone.
+            park_window: Duration::from_secs(60),
+            // The watches of six clusters, as Argo CD restarts them together.
+            park_requests_max: 1000,
+            // 16 KiB a head, most are under 2 KiB.
+            park_bytes_max: 16 << 20,
+            // Two Argo CD controllers with 500 connections each.
+            streams_max: 1024,
+            // 1024 streams with 32 KiB each, as much again for those that need more.
+            session_budget: 64 << 20,
+            // Sixteen sessions that are full at once.
+            process_budget: 1 << 30,
+            // Three pings unheard, as version 1 has it.
+            silence_max: Duration::from_secs(45),
+            // Below the shortest idle timeout that load balancers come with (30 s).
+            ping_interval: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Every interface, IPv4 and IPv6.
+fn all_interfaces(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
+}

@@ -1,0 +1,282 @@
+//! One request: find a session, open a stream, send the head at once, pump both ways, account.
+//!
+//! `forward` is the one way through: whoever calls it has already said who asks (Caller) and for what (ClusterId).
+
+mod answer;
+mod linger;
+mod upgrade;
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use host::Host;
+use http::header::{CONNECTION, EXPECT, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use proxy::body::{self, Body};
+use proxy::head::{INNER_FIELDS_MAX, INNER_HEAD_BUFFER};
+use proxy::limits::RateLimit;
+use proxy::request::{self, RequestInfo};
+use proxy::upgrade::{decline, may_switch};
+use proxy::{expect, hygiene};
+use tokio::sync::oneshot;
+use tunnel::frame::{Class, Open};
+use tunnel::id::ClusterId;
+use tunnel::{OpenError, SessionHandle, StreamError, TunnelStream};
+
+use crate::config::ServerConfig;
+use crate::front_door::refusal::Refusal;
+use crate::metrics::Metrics;
+use crate::registry::{Absent, Registry};
+pub(crate) use answer::Record;
+
+/// A session that drains between being chosen and being asked is chosen again, this often at most.
+const PLACES_MAX: usize = 3;
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// The address it came from.
+    pub(crate) peer: SocketAddr,
+}
+
+/// Forwards requests through sessions.
+pub(crate) struct Forward {
+    host: Host,
+    registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+    rate: RateLimit,
+    rate_wait_max: Duration,
+    body_max: usize,
+    header_timeout: Option<Duration>,
+    targets: std::collections::BTreeMap<ClusterId, String>,
+}
+
+impl Forward {
+    pub(crate) fn new(config: &ServerConfig, host: Host, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            host,
+            registry,
+            metrics,
+            rate: RateLimit::new(config.rate_limit, config.rate_limit),
+            rate_wait_max: config.rate_wait_max,
+            body_max: config.request_body_max,
+            header_timeout: config.response_header_timeout,
+            targets: config.clusters.iter().map(|cluster| (cluster.id.clone(), cluster.target_addr.clone())).collect(),
+        }
+    }
+
+    /// Serves one request whose URI is the API server's own path and query. Every "no" is an answer too.
+    pub(crate) async fn forward(
+        self: &Arc<Self>,
+        caller: &Caller,
+        cluster: &ClusterId,
+        mut request: Request<Body>,
+    ) -> Response<Body> {
+        let record = self.record(caller, cluster.as_str(), &request);
+        let caller_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
+        let result = self.try_forward(cluster, request, &record).await;
+        let switched = result.as_ref().is_ok_and(|(response, _)| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        match (result, caller_side) {
+            (Ok((mut response, alive)), Some(caller_side)) if switched => {
+                upgrade::pump(&self.host, caller_side, &mut response, alive, record.continued());
+                answer::track(response, None, record)
+            }
+            (Ok(_), None) if switched => {
+                let why = "the API server switched protocols, which nobody asked for".to_owned();
+                self.refuse(Refusal::Broken { why, repeatable: false }, record)
+            }
+            (result, caller_side) => {
+                if let Some(caller_side) = caller_side {
+                    self.host.spawn("declined upgrade", decline(caller_side));
+                }
+                match result {
+                    Ok((response, alive)) => answer::track(response, Some(alive), record),
+                    Err(refusal) => self.refuse(refusal, record),
+                }
+            }
+        }
+    }
+
+    /// A request that was refused before it could be forwarded.
+    pub(crate) fn refuse(&self, refusal: Refusal, record: Record) -> Response<Body> {
+        self.metrics.refused(refusal.kind().label);
+        let message = refusal.message();
+        let id = record.request_id().to_owned();
+        record.refused(refusal.kind().status, message);
+        refusal.into_response(&id)
+    }
+
+    /// Begins the account of a request.
+    pub(crate) fn record(&self, caller: &Caller, cluster: &str, request: &Request<Body>) -> Record {
+        let request_id = format!("{:016x}", self.host.chance());
+        Record::begin(self.metrics.clone(), request_id, caller, cluster, request)
+    }
+
+    async fn try_forward(
+        self: &Arc<Self>,
+        cluster: &ClusterId,
+        request: Request<Body>,
+        record: &Record,
+    ) -> Result<(Response<Incoming>, Alive), Refusal> {
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(Refusal::BadMethod { method: request.method().to_string() });
+        }
+        if let Some(header) = hygiene::impersonation(request.headers()) {
+            return Err(Refusal::Impersonation { header });
+        }
+        if let Err(over) = self.rate.acquire(self.rate_wait_max).await {
+            self.metrics.rate_limited.inc();
+            return Err(Refusal::RateLimited { retry_after: over.retry_after });
+        }
+        let upgrade = hygiene::upgrade(request.version(), request.headers());
+        let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
+        let open =
+            Open { class: class(&request, upgrade.is_some()), request_id: record.request_id().to_owned(), ..self.open(cluster) };
+        let (request, too_large) = self.outbound(cluster, request, upgrade.is_some())?;
+
+        let stream = self.stream(cluster, head_bytes(&request), open).await?;
+        let (mut sender, alive) = self.converse(stream).await.map_err(|error| broken(&error, repeatable))?;
+        let sent = sender.send_request(expect::hold_until_continue(request));
+        let answered = match self.header_timeout {
+            None => sent.await,
+            Some(max) => tokio::time::timeout(max, sent).await.map_err(|_| Refusal::Timeout { max, repeatable })?,
+        };
+        let mut response = answered.map_err(|error| match too_large.load(Ordering::Relaxed) {
+            true => Refusal::BodyTooLarge { max: self.body_max },
+            false => broken(&error, repeatable),
+        })?;
+        hygiene::clean_response(response.status(), response.headers_mut());
+        Ok((response, alive))
+    }
+
+    /// The request as it enters the tunnel, and whether its body turned out too large.
+    fn outbound(
+        &self,
+        cluster: &ClusterId,
+        request: Request<Body>,
+        is_upgrade: bool,
+    ) -> Result<(Request<Body>, Arc<AtomicBool>), Refusal> {
+        let too_large = Arc::new(AtomicBool::new(false));
+        let (mut head, body) = request.into_parts();
+        let limited = body::limited(body, self.body_max).map_err(|error| Refusal::BodyTooLarge { max: error.max })?;
+        let noticed = too_large.clone();
+        let limited = limited.map_err(move |error| {
+            noticed.fetch_or(body::is_too_large(&*error), Ordering::Relaxed);
+            error
+        });
+        hygiene::clean_request(head.version, &mut head.headers);
+        if head.version == Version::HTTP_2 {
+            // hyper's HTTP/2 server sends no 100: a caller that waits for one does so in vain, and its body must flow.
+            head.headers.remove(EXPECT);
+        }
+        head.version = Version::HTTP_11;
+        // The agent puts its own in place; a version 1 agent passes this one on.
+        let target = self.targets.get(cluster).map(String::as_str).unwrap_or_default();
+        head.headers.insert(HOST, HeaderValue::from_str(target).unwrap_or(HeaderValue::from_static("kubernetes")));
+        if !is_upgrade {
+            // One request per stream. A version 1 agent relies on it to see the end of the answer.
+            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        // A body that waits to be asked for must not be drained, which would ask for it.
+        let body = match expect::expects_continue(&head.headers) {
+            true => limited.boxed_unsync(),
+            false => linger::lingering(&self.host, limited.boxed_unsync()),
+        };
+        let mut request = Request::from_parts(head, body);
+        body::announce_length(&mut request);
+        Ok((request, too_large))
+    }
+
+    fn open(&self, cluster: &ClusterId) -> Open {
+        Open { target: self.targets.get(cluster).cloned().unwrap_or_default(), ..Open::default() }
+    }
+
+    async fn stream(&self, cluster: &ClusterId, head_bytes: usize, open: Open) -> Result<TunnelStream, Refusal> {
+        for _ in 0..PLACES_MAX {
+            let session: SessionHandle =
+                self.registry.place(cluster, head_bytes).await.map_err(|absent| refusal_of(absent, cluster))?;
+            match session.open(open.clone()) {
+                Ok(stream) => return Ok(stream),
+                // It ended since it was chosen; another may be there.
+                Err(OpenError::Ended | OpenError::Draining | OpenError::Ids) => {}
+                Err(error @ (OpenError::Streams { .. } | OpenError::Budget)) => {
+                    return Err(Refusal::SessionFull { why: error.to_string() });
+                }
+            }
+        }
+        Err(Refusal::SessionFull { why: "the agent's sessions ended one after the other".to_owned() })
+    }
+
+    /// HTTP/1.1 over one stream, for one exchange.
+    async fn converse(&self, stream: TunnelStream) -> Result<(http1::SendRequest<Body>, Alive), hyper::Error> {
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(INNER_FIELDS_MAX)
+            .max_buf_size(INNER_HEAD_BUFFER)
+            .handshake::<_, Body>(TokioIo::new(stream))
+            .await?;
+        let (alive, gone) = oneshot::channel();
+        self.host.spawn("forward", async move {
+            tokio::select! {
+                biased;
+                // Whoever held the answer dropped it: dropping the stream cancels the request at the far end.
+                _ = gone => {}
+                // Errors arrive with the answer or its body.
+                _ = connection.with_upgrades() => {}
+            }
+        });
+        Ok((sender, Alive(alive)))
+    }
+}
+
+/// While it lives, the exchange goes on; dropping it cancels what is not finished.
+#[expect(dead_code, reason = "held for its drop")]
+pub(crate) struct Alive(oneshot::Sender<()>);
+
+fn class(request: &Request<Body>, is_upgrade: bool) -> Class {
+    let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
+    match info.class(is_upgrade) {
+        request::Class::Interactive => Class::Interactive,
+        request::Class::Watch => Class::Watch,
+        request::Class::Small => Class::Small,
+    }
+}
+
+/// About what a waiting request holds in memory.
+fn head_bytes(request: &Request<Body>) -> usize {
+    let fields: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    request.uri().path_and_query().map_or(0, |target| target.as_str().len()) + fields
+}
+
+fn refusal_of(absent: Absent, cluster: &ClusterId) -> Refusal {
+    let cluster = cluster.to_string();
+    match absent {
+        Absent::Unknown => Refusal::UnknownCluster { cluster },
+        Absent::Offline { since, why, recent } => Refusal::Offline { cluster, since, why, recent },
+        Absent::ParkingFull => Refusal::ParkingFull,
+    }
+}
+
+/// Why no answer came, from the chain of an error.
+fn broken(error: &hyper::Error, repeatable: bool) -> Refusal {
+    match stream_error(error) {
+        Some(StreamError::Reset { reason, text }) if reason.nothing_was_done() => {
+            Refusal::NotTaken { why: if text.is_empty() { reason.to_string() } else { text.clone() } }
+        }
+        Some(error) => Refusal::Broken { why: error.to_string(), repeatable },
+        None => Refusal::Broken { why: error.to_string(), repeatable },
+    }
+}
+
+fn stream_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StreamError> {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let found = inner.and_then(|inner| inner.downcast_ref::<StreamError>());
+    found.or_else(|| error.source().and_then(stream_error))
+}

@@ -1,0 +1,29 @@
+//! Exec, attach, port-forward: after the 101 two raw connections, each direction closed on its own.
+
+use host::Host;
+use http::Response;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::Alive;
+use super::answer::Continued;
+
+/// Pumps bytes between the caller and the stream once both have switched. The caller's side switches only after our 101
+/// was written, so this runs beside the answer.
+pub(super) fn pump(host: &Host, caller_side: OnUpgrade, response: &mut Response<Incoming>, alive: Alive, account: Continued) {
+    let upstream_side = hyper::upgrade::on(response);
+    host.spawn("upgrade", async move {
+        let (upstream, caller) = match (upstream_side.await, caller_side.await) {
+            (Ok(upstream), Ok(caller)) => (upstream, caller),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::info!(%error, "an upgrade did not come about");
+                return;
+            }
+        };
+        // From here on the streams themselves say how long it lasts.
+        drop(alive);
+        let pumped = proxy::upgrade::pump(TokioIo::new(caller), TokioIo::new(upstream)).await;
+        account.ended(pumped.from_a, pumped.from_b, &pumped.end);
+    });
+}

@@ -1,0 +1,191 @@
+//! The front door: where callers arrive. TLS or plain by the first byte, HTTP/1.1 or HTTP/2, then route and forward.
+
+mod fragment;
+pub(crate) mod refusal;
+mod route;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use host::tls::ServerTls;
+use host::{Connection, Drain, Host, Late};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use proxy::body::{Body, BoxError};
+use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX, HEAD_LIST_MAX};
+use tokio::time::timeout;
+
+use crate::admin::Admin;
+use crate::config::InternalTls;
+use crate::forward::{Caller, Forward};
+use fragment::Watched;
+use refusal::Refusal;
+pub(crate) use route::Routes;
+
+/// Streams of one HTTP/2 connection: Argo CD's 150 watches, its lists beside them, and room.
+const H2_STREAMS_MAX: u32 = 500;
+
+/// What an HTTP/2 caller may send on one stream unasked.
+const H2_STREAM_WINDOW: u32 = 64 * 1024;
+
+/// All streams of a connection at once: stalled uploads never wedge their neighbours.
+const H2_CONNECTION_WINDOW: u32 = H2_STREAMS_MAX * H2_STREAM_WINDOW;
+
+/// Bytes of an answer that one HTTP/2 stream may hold on its way out.
+const H2_SEND_BUFFER: usize = 64 * 1024;
+
+/// How long a head may take to come, and a first byte: a slow link needs seconds, an attacker takes for ever.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an HTTP/1.1 connection may be idle between requests: longer than the 90 s of Go's client, so that it is the
+/// caller who closes, and never a request that meets a closing connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// An HTTP/2 caller from which nothing comes is pinged after this, and given up after [`H2_PING_TIMEOUT`] more: watches
+/// of a caller that lost its power end then.
+const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A TLS handshake record begins with this byte (RFC 8446 section 5.1), an HTTP request never does.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Serves callers' connections.
+pub(crate) struct FrontDoor {
+    pub(crate) host: Host,
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) internal_tls: InternalTls,
+    pub(crate) routes: Routes,
+    pub(crate) forward: Arc<Forward>,
+    /// Serves health and metrics here too, unless they have a listener of their own.
+    pub(crate) admin: Option<Arc<Admin>>,
+    pub(crate) drain: Drain,
+}
+
+impl FrontDoor {
+    /// Serves one connection until it ends; when the drain starts it finishes what runs.
+    pub(crate) async fn serve(self: Arc<Self>, connection: Connection, late: Late) {
+        let peer = connection.peer();
+        let connection = match self.secure(connection).await {
+            Ok(Some(connection)) => connection,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::info!(%peer, %error, "a caller's connection was not taken");
+                return;
+            }
+        };
+        let caller = Caller { peer };
+        let (connection, fragments) = Watched::new(connection);
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let service = {
+            let (front_door, has_asked) = (self.clone(), has_asked.clone());
+            service_fn(move |request: Request<Incoming>| {
+                has_asked.store(true, Ordering::Relaxed);
+                let (front_door, caller) = (front_door.clone(), caller.clone());
+                let was_cut = fragments.was_cut(request.method(), request.uri());
+                async move { Ok::<_, Infallible>(front_door.answer(&caller, request, late, was_cut).await) }
+            })
+        };
+        let served = self.converse(connection, service, late);
+        // A client that begins a head, a preface or a handshake and goes no further holds no place.
+        let silent = async {
+            tokio::time::sleep(HEAD_TIMEOUT).await;
+            if has_asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = served => if let Err(error) = ended {
+                tracing::debug!(%peer, %error, "a caller's connection ended");
+            },
+            () = silent => tracing::info!(%peer, "a caller's connection was closed: no request came"),
+        }
+    }
+
+    async fn converse<S, F>(&self, connection: Watched, service: S, late: Late) -> Result<(), BoxError>
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = F>,
+        F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
+        let mut drain = self.drain.clone();
+        let builder = builder(&self.host);
+        let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(connection), service));
+        tokio::select! {
+            biased;
+            // Who came late is told so, which ends the connection too.
+            () = drain.started(), if late == Late::No => {}
+            ended = connection.as_mut() => return ended,
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    /// The connection behind its TLS, if it has any; none when the peer said nothing.
+    async fn secure(&self, mut connection: Connection) -> std::io::Result<Option<Connection>> {
+        let first = timeout(HEAD_TIMEOUT, connection.first_byte()).await.map_err(std::io::Error::other)??;
+        match (&self.tls, self.internal_tls) {
+            (_, _) if first.is_none() => Ok(None),
+            (None, _) | (_, InternalTls::Off) => Ok(Some(connection)),
+            (Some(tls), InternalTls::Optional) if first == Some(TLS_HANDSHAKE) => tls.accept(connection).await.map(Some),
+            (Some(_), InternalTls::Optional) => Ok(Some(connection)),
+            (Some(tls), InternalTls::Require) => tls.accept(connection).await.map(Some),
+        }
+    }
+
+    async fn answer(&self, caller: &Caller, request: Request<Incoming>, late: Late, was_cut: bool) -> Response<Body> {
+        if !Routes::is_tunnel(request.uri()) {
+            return match &self.admin {
+                Some(admin) => admin.answer(&request),
+                None => crate::admin::not_found(),
+            };
+        }
+        let routed = if was_cut { Err(Refusal::Fragment) } else { self.routes.route(request.uri()) };
+        let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+        match routed {
+            Ok((cluster, target)) => {
+                *request.uri_mut() = target.into();
+                let refusal = match late {
+                    _ if self.drain.is_started() => Refusal::Draining,
+                    Late::Draining => Refusal::Draining,
+                    Late::Crowded => Refusal::Crowded,
+                    Late::No => return self.forward.forward(caller, &cluster, request).await,
+                };
+                let record = self.forward.record(caller, cluster.as_str(), &request);
+                self.forward.refuse(refusal, record)
+            }
+            Err(refusal) => {
+                let record = self.forward.record(caller, "", &request);
+                self.forward.refuse(refusal, record)
+            }
+        }
+    }
+}
+
+fn builder(host: &Host) -> auto::Builder<host::Tasks> {
+    let mut builder = auto::Builder::new(host.tasks().clone());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_TIMEOUT)
+        .max_headers(HEAD_FIELDS_MAX)
+        .max_buf_size(HEAD_BUFFER)
+        .auto_date_header(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_send_buf_size(H2_SEND_BUFFER)
+        .max_header_list_size(HEAD_LIST_MAX)
+        .keep_alive_interval(H2_PING_INTERVAL)
+        .keep_alive_timeout(H2_PING_TIMEOUT)
+        .auto_date_header(false);
+    builder
+}

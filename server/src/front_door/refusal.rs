@@ -1,0 +1,308 @@
+//! Refusal: every "no" given at the front door, with its status, its words, its retry hint and its metric label.
+//!
+//! Under `/tunnel/` never 401, 404, 409 or 410: client-go reads those as facts about objects. `Retry-After` makes
+//! client-go repeat any verb, so it is sent only when nothing of the request can have reached the API server, or when
+//! the request is a GET or HEAD.
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Response, StatusCode};
+use jiff::Timestamp;
+use proxy::body::Body;
+use proxy::status::Status;
+
+/// Why a request was not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The path names no cluster.
+    BadPath,
+    /// The target has a `#`.
+    Fragment,
+    /// The path and query are longer than the limit.
+    TooLong { max: usize },
+    /// A method that is never forwarded.
+    BadMethod { method: String },
+    /// The request's body is longer than the limit.
+    BodyTooLarge { max: usize },
+    /// No such cluster.
+    UnknownCluster { cluster: String },
+    /// The request asks to act as somebody else.
+    Impersonation { header: String },
+    /// Over the rate.
+    RateLimited { retry_after: Duration },
+    /// No agent is connected.
+    Offline { cluster: String, since: Timestamp, why: Option<String>, recent: bool },
+    /// Too many requests wait for sessions.
+    ParkingFull,
+    /// The server is draining.
+    Draining,
+    /// All places for connections are taken.
+    Crowded,
+    /// The session has no room for another stream.
+    SessionFull { why: String },
+    /// The agent did not take the request; nothing of it was acted on.
+    NotTaken { why: String },
+    /// The tunnel or the upstream broke before an answer began.
+    Broken { why: String, repeatable: bool },
+    /// The upstream did not begin its answer in time.
+    Timeout { max: Duration, repeatable: bool },
+}
+
+/// What all refusals of one kind have in common: a line of REFERENCE.md.
+pub(crate) struct Kind {
+    /// The metric label and the `Status` cause.
+    pub(crate) label: &'static str,
+    /// The HTTP status.
+    pub(crate) status: StatusCode,
+    /// The `Status` reason, one of the API's.
+    reason: &'static str,
+    /// When it is given.
+    pub(crate) when: &'static str,
+    /// When it carries `Retry-After`.
+    pub(crate) retry: &'static str,
+}
+
+const fn kind(label: &'static str, status: StatusCode, reason: &'static str, when: &'static str, retry: &'static str) -> Kind {
+    Kind { label, status, reason, when, retry }
+}
+
+const BAD_PATH: Kind = kind("BadPath", StatusCode::BAD_REQUEST, "BadRequest", "the path names no cluster", "never");
+const FRAGMENT: Kind =
+    kind("Fragment", StatusCode::BAD_REQUEST, "BadRequest", "the request target has a `#` (HTTP/1.1)", "never");
+const TOO_LONG: Kind =
+    kind("TooLong", StatusCode::URI_TOO_LONG, "RequestURITooLong", "path and query are longer than 32 KiB", "never");
+const BAD_METHOD: Kind = kind(
+    "BadMethod",
+    StatusCode::BAD_REQUEST,
+    "BadRequest",
+    "the method is CONNECT or TRACE, which no API server serves",
+    "never",
+);
+const BODY_TOO_LARGE: Kind = kind(
+    "BodyTooLarge",
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "RequestEntityTooLarge",
+    "the body is longer than `request-body-max`",
+    "never",
+);
+const UNKNOWN_CLUSTER: Kind =
+    kind("UnknownCluster", StatusCode::BAD_GATEWAY, "BadGateway", "the cluster is not in the clusters file", "never");
+const IMPERSONATION: Kind =
+    kind("Impersonation", StatusCode::FORBIDDEN, "Forbidden", "the request has an `Impersonate-*` header", "never");
+const RATE_LIMITED: Kind =
+    kind("RateLimited", StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", "a turn under `rate-limit` comes too late", "always");
+const OFFLINE: Kind = kind(
+    "Offline",
+    StatusCode::SERVICE_UNAVAILABLE,
+    "ServiceUnavailable",
+    "no agent of the cluster is connected, also after waiting `park-max`",
+    "when the last session was lost within `park-window`",
+);
+const PARKING_FULL: Kind = kind(
+    "ParkingFull",
+    StatusCode::SERVICE_UNAVAILABLE,
+    "ServiceUnavailable",
+    "too many requests wait for agents that were just lost",
+    "always",
+);
+const DRAINING: Kind =
+    kind("Draining", StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "the server is stopping", "always");
+const CROWDED: Kind = kind(
+    "Crowded",
+    StatusCode::SERVICE_UNAVAILABLE,
+    "ServiceUnavailable",
+    "all places for callers' connections are taken",
+    "always",
+);
+const SESSION_FULL: Kind = kind(
+    "SessionFull",
+    StatusCode::SERVICE_UNAVAILABLE,
+    "ServiceUnavailable",
+    "the session has no room for another stream",
+    "always",
+);
+const NOT_TAKEN: Kind = kind(
+    "NotTaken",
+    StatusCode::SERVICE_UNAVAILABLE,
+    "ServiceUnavailable",
+    "the agent did not take the request; nothing was executed",
+    "always",
+);
+const BROKEN: Kind =
+    kind("Broken", StatusCode::BAD_GATEWAY, "BadGateway", "the tunnel broke before an answer began", "for GET and HEAD");
+const TIMEOUT: Kind = kind(
+    "Timeout",
+    StatusCode::GATEWAY_TIMEOUT,
+    "Timeout",
+    "no answer began within `response-header-timeout`",
+    "for GET and HEAD",
+);
+
+/// Every kind, for REFERENCE.md.
+pub(crate) const KINDS: [Kind; 16] = [
+    BAD_PATH,
+    FRAGMENT,
+    TOO_LONG,
+    BAD_METHOD,
+    BODY_TOO_LARGE,
+    UNKNOWN_CLUSTER,
+    IMPERSONATION,
+    RATE_LIMITED,
+    OFFLINE,
+    PARKING_FULL,
+    DRAINING,
+    CROWDED,
+    SESSION_FULL,
+    NOT_TAKEN,
+    BROKEN,
+    TIMEOUT,
+];
+
+impl Refusal {
+    /// What kind of refusal it is.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::BadPath => BAD_PATH,
+            Self::Fragment => FRAGMENT,
+            Self::TooLong { .. } => TOO_LONG,
+            Self::BadMethod { .. } => BAD_METHOD,
+            Self::BodyTooLarge { .. } => BODY_TOO_LARGE,
+            Self::UnknownCluster { .. } => UNKNOWN_CLUSTER,
+            Self::Impersonation { .. } => IMPERSONATION,
+            Self::RateLimited { .. } => RATE_LIMITED,
+            Self::Offline { .. } => OFFLINE,
+            Self::ParkingFull => PARKING_FULL,
+            Self::Draining => DRAINING,
+            Self::Crowded => CROWDED,
+            Self::SessionFull { .. } => SESSION_FULL,
+            Self::NotTaken { .. } => NOT_TAKEN,
+            Self::Broken { .. } => BROKEN,
+            Self::Timeout { .. } => TIMEOUT,
+        }
+    }
+
+    /// The words.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::BadPath => "the path must be /tunnel/CLUSTER/ and the API server's path".to_owned(),
+            Self::Fragment => "a request target has no fragment: write # as %23".to_owned(),
+            Self::TooLong { max } => format!("path and query are longer than {max} bytes"),
+            Self::BadMethod { method } => format!("{method} is not forwarded"),
+            Self::BodyTooLarge { max } => format!("the body is longer than {max} bytes (request-body-max)"),
+            Self::UnknownCluster { cluster } => format!("there is no cluster {cluster:?}; see the server's clusters file"),
+            Self::Impersonation { header } => format!("the header {header} is not allowed: it would run with the agent's rights"),
+            Self::RateLimited { .. } => "the rate limit of this server is reached (rate-limit)".to_owned(),
+            Self::Offline { cluster, since, why, .. } => {
+                let why = why.as_ref().map(|why| format!(", last error: {why}")).unwrap_or_default();
+                format!("the agent of cluster {cluster} is offline since {since}{why}")
+            }
+            Self::ParkingFull => "too many requests wait for agents that were just lost".to_owned(),
+            Self::Draining => "the server is stopping".to_owned(),
+            Self::Crowded => "all places for connections are taken".to_owned(),
+            Self::SessionFull { why } => why.clone(),
+            Self::NotTaken { why } => format!("the agent did not take the request: {why}"),
+            Self::Broken { why, .. } => {
+                format!("the tunnel broke before an answer came; the request may have been executed: {why}")
+            }
+            Self::Timeout { max, .. } => {
+                format!("no answer began within {max:?} (response-header-timeout); the request may have been executed")
+            }
+        }
+    }
+
+    /// The answer, with the request id for finding it in the logs.
+    pub(crate) fn into_response(self, request_id: &str) -> Response<Body> {
+        let Kind { label, status, reason, .. } = self.kind();
+        let message = self.message();
+        let text = format!("postern: {message} (request {request_id})");
+        let status = Status::failure(status, reason, text).cause(label, message);
+        let mut response = match self.retry_after() {
+            Some(seconds) => status.retry_after(seconds),
+            None => status,
+        }
+        .into_response();
+        if matches!(self, Self::Draining | Self::Crowded) {
+            // The next connection goes to another replica, or finds a place.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// Seconds of `Retry-After`.
+    fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::BadPath
+            | Self::Fragment
+            | Self::TooLong { .. }
+            | Self::BadMethod { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::UnknownCluster { .. }
+            | Self::Impersonation { .. } => None,
+            Self::RateLimited { retry_after } => Some(whole_seconds(*retry_after)),
+            // Who went a while ago will not be back in seconds.
+            Self::Offline { recent, .. } => recent.then_some(1),
+            // Until some of those who wait have given up.
+            Self::ParkingFull => Some(5),
+            Self::Draining | Self::Crowded | Self::SessionFull { .. } | Self::NotTaken { .. } => Some(1),
+            Self::Broken { repeatable, .. } | Self::Timeout { repeatable, .. } => repeatable.then_some(1),
+        }
+    }
+}
+
+fn whole_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs_f64().ceil() as u64).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Refusal> {
+        let offline = |recent| Refusal::Offline { cluster: "edge-1".into(), since: Timestamp::UNIX_EPOCH, why: None, recent };
+        vec![
+            Refusal::BadPath,
+            Refusal::Fragment,
+            Refusal::TooLong { max: 1 },
+            Refusal::BodyTooLarge { max: 1 },
+            Refusal::UnknownCluster { cluster: "nowhere".into() },
+            Refusal::Impersonation { header: "impersonate-user".into() },
+            Refusal::RateLimited { retry_after: Duration::from_millis(1500) },
+            offline(true),
+            offline(false),
+            Refusal::BadMethod { method: "TRACE".into() },
+            Refusal::ParkingFull,
+            Refusal::Draining,
+            Refusal::Crowded,
+            Refusal::SessionFull { why: "full".into() },
+            Refusal::NotTaken { why: "no".into() },
+            Refusal::Broken { why: "gone".into(), repeatable: true },
+            Refusal::Broken { why: "gone".into(), repeatable: false },
+            Refusal::Timeout { max: Duration::from_secs(1), repeatable: false },
+        ]
+    }
+
+    #[test]
+    fn no_refusal_reads_as_a_fact_about_an_object() {
+        for refusal in all() {
+            let code = refusal.kind().status.as_u16();
+            assert!([400, 403, 413, 414, 429, 502, 503, 504].contains(&code), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_executed_carries_no_retry_hint() {
+        for refusal in all() {
+            let hinted = refusal.clone().into_response("r").headers().contains_key("retry-after");
+            let may_have_run =
+                matches!(refusal, Refusal::Broken { repeatable: false, .. } | Refusal::Timeout { repeatable: false, .. });
+            assert!(!(hinted && may_have_run), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_retry_hint_is_never_shorter_than_the_wait() {
+        let response = Refusal::RateLimited { retry_after: Duration::from_millis(1500) }.into_response("r");
+        assert_eq!(response.headers()["retry-after"], "2");
+    }
+}
