@@ -1,0 +1,138 @@
+//! A simulated machine as a program sees it: `Host` over the fabric.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use host::{BoxFuture, Connection, Listen, System};
+use tokio::time::Instant;
+
+use crate::fabric::Fabric;
+use crate::seed::Dice;
+use crate::trace::Trace;
+
+/// When every world begins: 2026-01-01T00:00:00Z.
+const EPOCH: Duration = Duration::from_secs(1_767_225_600);
+
+/// What a machine keeps while its programs come and go.
+pub struct Disk {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// How far the wall clock is ahead of the world's, in milliseconds.
+    skew_ms: Mutex<i64>,
+    dice: Mutex<Dice>,
+    born: Instant,
+}
+
+impl Disk {
+    /// An empty disk and a right clock.
+    pub fn new(dice: Dice) -> Self {
+        Self { files: Mutex::default(), skew_ms: Mutex::default(), dice: Mutex::new(dice), born: Instant::now() }
+    }
+
+    /// Writes a file whole.
+    pub fn write(&self, path: &str, content: &[u8]) {
+        lock(&self.files).insert(path.to_owned(), content.to_vec());
+    }
+
+    /// Removes a file, if it is there.
+    pub fn remove(&self, path: &str) {
+        lock(&self.files).remove(path);
+    }
+
+    /// Moves the wall clock; negative is into the past.
+    pub fn skew(&self, ms: i64) {
+        *lock(&self.skew_ms) += ms;
+    }
+}
+
+/// One program's machine: the fabric, a disk, a clock, chance.
+pub struct SimHost {
+    fabric: Fabric,
+    machine: String,
+    incarnation: u64,
+    disk: Arc<Disk>,
+    trace: Trace,
+}
+
+impl SimHost {
+    pub(crate) fn new(fabric: Fabric, machine: &str, incarnation: u64, disk: Arc<Disk>, trace: Trace) -> Self {
+        Self { fabric, machine: machine.to_owned(), incarnation, disk, trace }
+    }
+}
+
+impl System for SimHost {
+    fn resolve<'a>(&'a self, name: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        let addrs = self.fabric.resolve(&self.machine, name).into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+        Box::pin(async move { Ok(addrs) })
+    }
+
+    fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Connection>> {
+        Box::pin(async move {
+            let dialled = self.fabric.dial(&self.machine, self.incarnation, addr).await;
+            if let Err(error) = &dialled {
+                self.trace.tell(&self.machine, format!("dial {addr}: {}", error.kind()));
+            }
+            Ok(Connection::new(dialled?, addr))
+        })
+    }
+
+    fn listen(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listen>>> {
+        Box::pin(async move {
+            let port = self.fabric.listen(&self.machine, self.incarnation, addr.port())?;
+            let local = SocketAddr::new(addr.ip(), port);
+            let (fabric, machine) = (self.fabric.clone(), self.machine.clone());
+            Ok(Box::new(SimListener { fabric, machine, incarnation: self.incarnation, local }) as Box<dyn Listen>)
+        })
+    }
+
+    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        lock(&self.disk.files).get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn wall_clock(&self) -> SystemTime {
+        let skew_ms = *lock(&self.disk.skew_ms);
+        let skew = Duration::from_millis(skew_ms.unsigned_abs());
+        let now = SystemTime::UNIX_EPOCH + EPOCH + self.disk.born.elapsed();
+        if skew_ms < 0 { now - skew } else { now + skew }
+    }
+
+    fn chance(&self) -> u64 {
+        lock(&self.disk.dice).roll()
+    }
+}
+
+struct SimListener {
+    fabric: Fabric,
+    machine: String,
+    incarnation: u64,
+    local: SocketAddr,
+}
+
+impl Listen for SimListener {
+    fn accept(&self) -> BoxFuture<'_, io::Result<Connection>> {
+        Box::pin(poll_fn(move |cx| {
+            match self.fabric.poll_accept(&self.machine, self.incarnation, self.local.port(), cx.waker()) {
+                Some((socket, peer)) => Poll::Ready(Ok(Connection::new(socket, peer))),
+                None => Poll::Pending,
+            }
+        }))
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        self.fabric.close_listener(&self.machine, self.incarnation, self.local.port());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

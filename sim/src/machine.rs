@@ -1,0 +1,133 @@
+//! A machine that runs one program, ends it in all the ways programs end, and starts it again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use host::{Drain, DrainSwitch, Host, Tasks};
+use tracing::Instrument;
+
+use crate::fabric::Fabric;
+use crate::host::{Disk, SimHost};
+use crate::seed::Seed;
+use crate::trace::{MACHINE_SPAN, Trace};
+
+/// What a program's main returns: a word on why it could not go on, if so.
+pub type Ending = Result<(), String>;
+
+/// A program: given a host and a drain, it runs until it is drained.
+pub type Program = Arc<dyn Fn(Host, Drain) -> Pin<Box<dyn Future<Output = Ending> + Send>> + Send + Sync>;
+
+/// The panics of a world's tasks: name and message.
+pub(crate) type Panics = Arc<dyn Fn(String) + Send + Sync>;
+
+/// One machine of a world.
+pub struct Machine {
+    name: String,
+    fabric: Fabric,
+    trace: Trace,
+    disk: Arc<Disk>,
+    program: Program,
+    panics: Panics,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    tasks: Tasks,
+    drain: DrainSwitch,
+}
+
+impl Machine {
+    /// Adds a machine to the fabric; nothing runs on it yet.
+    pub(crate) fn new(name: &str, fabric: Fabric, trace: Trace, seed: Seed, panics: Panics, program: Program) -> Self {
+        fabric.add_machine(name);
+        let disk = Arc::new(Disk::new(seed.split(name).dice()));
+        Self { name: name.to_owned(), fabric, trace, disk, program, panics, running: Mutex::default() }
+    }
+
+    /// Its name, as `place/program`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its files and its clock.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Starts the program, anew if one ran before.
+    pub fn start(&self) {
+        let host = self.host();
+        let (switch, drain) = DrainSwitch::new();
+        let main = (self.program)(host.clone(), drain);
+        let (name, trace) = (self.name.clone(), self.trace.clone());
+        let main = async move {
+            match main.await {
+                Ok(()) => trace.tell(&name, "ended"),
+                Err(why) => trace.tell(&name, format!("ended: {why}")),
+            }
+        };
+        // The span goes around `main` and, as tasks inherit it, around all that `main` starts.
+        let span = tracing::error_span!(MACHINE_SPAN, name = %self.name);
+        let tasks = host.tasks().clone();
+        span.in_scope(|| tasks.spawn("main", main.in_current_span()));
+        *self.running() = Some(Running { tasks, drain: switch });
+    }
+
+    /// A host of this machine for a program that lives outside of it: a caller.
+    pub(crate) fn host(&self) -> Host {
+        let incarnation = self.fabric.power_on(&self.name);
+        let (name, panics) = (self.name.clone(), self.panics.clone());
+        let tasks = Tasks::with_panic_hook(move |task, message| panics(format!("task {task} of {name} panicked: {message}")));
+        let system = SimHost::new(self.fabric.clone(), &self.name, incarnation, self.disk.clone(), self.trace.clone());
+        Host::new(Arc::new(system), tasks)
+    }
+
+    /// Ends the program at once; its peers get resets (SIGKILL, out of memory).
+    pub fn crash(&self) {
+        self.fabric.crash(&self.name);
+        self.abort();
+    }
+
+    /// Ends the machine at once; nobody is told (a power loss).
+    pub fn vanish(&self) {
+        self.fabric.vanish(&self.name);
+        self.abort();
+    }
+
+    /// Stops polling its tasks; sockets and timers stay (SIGSTOP, a starved container).
+    pub fn pause(&self) {
+        if let Some(running) = &*self.running() {
+            running.tasks.pause();
+        }
+    }
+
+    /// Polls its tasks again.
+    pub fn resume(&self) {
+        if let Some(running) = &*self.running() {
+            running.tasks.resume();
+        }
+    }
+
+    /// Asks the program to finish what runs and end (SIGTERM).
+    pub fn drain(&self) {
+        if let Some(running) = &*self.running() {
+            running.drain.start();
+        }
+    }
+
+    /// The names of its live tasks, sorted; none when nothing runs.
+    pub fn tasks(&self) -> Vec<&'static str> {
+        self.running().as_ref().map(|running| running.tasks.names()).unwrap_or_default()
+    }
+
+    fn abort(&self) {
+        if let Some(running) = self.running().take() {
+            running.tasks.abort_all();
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
