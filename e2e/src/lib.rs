@@ -1,1 +1,38 @@
-//! Placeholder.
+//! The parts of the end-to-end suites: real processes, real API servers and a real kubectl on loopback.
+//!
+//! A [`Scene`] is one [`Upstream`] (the fake API server, a kube-apiserver, a cluster) with a [`Pair`] of server and agent in
+//! front of it, and two [`Kubectl`]s: one through the tunnel, one that asks the upstream itself. A [`Suite`] runs named
+//! steps on it. Nothing here links product code: what is tested is what people install.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    reason = "drives real processes in real time"
+)]
+
+mod apiserver;
+mod binary;
+mod client;
+mod cluster;
+mod http;
+mod kubeconfig;
+mod kubectl;
+mod pair;
+mod process;
+pub mod requirement;
+mod scene;
+mod suite;
+mod upstream;
+mod wait;
+
+pub use binary::product;
+pub use client::Client;
+pub use cluster::Source;
+pub use http::{Answer, get, get_within, post};
+pub use kubectl::{Kubectl, Output, call};
+pub use pair::{CLUSTER_ID, Pair};
+pub use process::{Process, free_addr};
+pub use scene::Scene;
+pub use suite::Suite;
+pub use upstream::{Kind, Upstream};
+pub use wait::wait_for;

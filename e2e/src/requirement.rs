@@ -1,0 +1,57 @@
+//! What a machine may lack: such tests say so and pass, unless `CI_REQUIRE` names what is missing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::cluster::Source;
+
+/// The kubectl to drive: `E2E_KUBECTL`, else the one on the `PATH`.
+pub fn kubectl() -> Option<PathBuf> {
+    let program = std::env::var_os("E2E_KUBECTL").map_or_else(|| PathBuf::from("kubectl"), PathBuf::from);
+    let works = runs(&program, &["version", "--client"]);
+    met("kubectl", "kubectl", "install kubectl, or name one in E2E_KUBECTL", works.then_some(program))
+}
+
+/// The folder with etcd and kube-apiserver: `KUBEBUILDER_ASSETS`.
+pub fn assets() -> Option<PathBuf> {
+    let dir = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let dir = dir.filter(|dir| dir.join("etcd").is_file() && dir.join("kube-apiserver").is_file());
+    let how = "set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver (`setup-envtest use -p path` prints one)";
+    met("assets", "a kube-apiserver", how, dir)
+}
+
+/// A whole cluster: the kubeconfig that `E2E_EDGE` names, or a kind cluster of our own where one is asked for.
+///
+/// Nobody wants a cluster by surprise: kind alone on the `PATH` is not asking, `E2E_KIND=1`, `E2E_KIND_IMAGE` and `CI_REQUIRE` are.
+pub fn cluster() -> Option<Source> {
+    if let Some(kubeconfig) = std::env::var_os("E2E_EDGE").filter(|file| !file.is_empty()) {
+        return Some(Source::Given(kubeconfig.into()));
+    }
+    let image = std::env::var("E2E_KIND_IMAGE").ok().filter(|image| !image.is_empty());
+    let asked = image.is_some() || switched_on("E2E_KIND") || required("kind");
+    let possible = asked && runs(Path::new("kind"), &["version"]) && runs(Path::new("docker"), &["info"]);
+    let how = "`cargo xtask e2e --kind` (takes kind and docker), or `--edge KUBECONFIG` for a cluster that you have";
+    met("kind", "a cluster", how, possible.then_some(Source::Kind { image }))
+}
+
+/// Whether an environment variable asks for something.
+pub(crate) fn switched_on(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+fn met<T>(name: &str, what: &str, how: &str, found: Option<T>) -> Option<T> {
+    if found.is_none() {
+        assert!(!required(name), "CI_REQUIRE names {name}, but {what} is missing: {how}");
+        eprintln!("SKIPPED: {what}: {how}");
+    }
+    found
+}
+
+fn required(name: &str) -> bool {
+    std::env::var("CI_REQUIRE").is_ok_and(|list| list.split(',').any(|item| item.trim() == name))
+}
+
+fn runs(program: &Path, args: &[&str]) -> bool {
+    let status = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}

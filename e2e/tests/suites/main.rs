@@ -1,0 +1,53 @@
+//! The suites: the API, its streams and the life of both programs, each on every upstream that can do it.
+//!
+//! One test is one upstream with all suites that fit it, because starting one is what takes the time.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    reason = "drives real processes in real time"
+)]
+
+mod api;
+mod lifecycle;
+mod streams;
+
+use anyhow::Result;
+use e2e::{Scene, Suite, requirement};
+
+#[test]
+fn kubectl_works_on_the_fake_api_server() {
+    let Some(kubectl) = requirement::kubectl() else { return };
+    run(Scene::fake(&kubectl), |suite, scene| {
+        api::run(suite, scene);
+        streams::run(suite, scene);
+    });
+}
+
+#[test]
+fn a_pair_outlives_its_parts() {
+    let Some(kubectl) = requirement::kubectl() else { return };
+    run(Scene::fake(&kubectl), lifecycle::run);
+}
+
+#[test]
+fn kubectl_works_on_a_real_api_server() {
+    let (Some(kubectl), Some(assets)) = (requirement::kubectl(), requirement::assets()) else { return };
+    run(Scene::api_server(&assets, &kubectl), |suite, scene| api::run(suite, scene));
+}
+
+#[test]
+fn kubectl_works_on_a_real_cluster() {
+    let (Some(kubectl), Some(source)) = (requirement::kubectl(), requirement::cluster()) else { return };
+    run(Scene::cluster(&source, &kubectl), |suite, scene| {
+        api::run(suite, scene);
+        streams::run(suite, scene);
+    });
+}
+
+fn run(scene: Result<Scene>, steps: impl FnOnce(&mut Suite, &mut Scene)) {
+    let mut scene = scene.unwrap_or_else(|error| panic!("the scene could not be set: {error:#}"));
+    let mut suite = Suite::new();
+    steps(&mut suite, &mut scene);
+    suite.finish(|| scene.log_tails());
+}
