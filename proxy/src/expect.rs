@@ -35,8 +35,7 @@ pub fn hold_until_continue(request: Request<Body>) -> Request<Body> {
         return request;
     }
     let (ask, asked) = oneshot::channel();
-    let held = (asked, Box::pin(tokio::time::sleep(WAIT_MAX)));
-    let mut request = request.map(|body| Held { until: Some(held), body }.boxed_unsync());
+    let mut request = request.map(|body| Held { gate: Gate::shut(asked), body }.boxed_unsync());
     let ask = Mutex::new(Some(ask));
     hyper::ext::on_informational(&mut request, move |informational| {
         if informational.status() == StatusCode::CONTINUE
@@ -50,8 +49,23 @@ pub fn hold_until_continue(request: Request<Body>) -> Request<Body> {
 }
 
 struct Held {
-    until: Option<(oneshot::Receiver<()>, Pin<Box<Sleep>>)>,
+    gate: Gate,
     body: Body,
+}
+
+enum Gate {
+    /// Until the body is asked for, or nobody has said anything for too long.
+    Shut { asked: oneshot::Receiver<()>, too_long: Pin<Box<Sleep>> },
+    /// The body flows.
+    Open,
+    /// The request was answered without a 100: the answer stands, the body is not wanted.
+    Closed,
+}
+
+impl Gate {
+    fn shut(asked: oneshot::Receiver<()>) -> Self {
+        Self::Shut { asked, too_long: Box::pin(tokio::time::sleep(WAIT_MAX)) }
+    }
 }
 
 impl HttpBody for Held {
@@ -59,14 +73,17 @@ impl HttpBody for Held {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some((asked, too_long)) = &mut self.until {
+        if let Gate::Shut { asked, too_long } = &mut self.gate {
             match (Pin::new(asked).poll(cx), too_long.as_mut().poll(cx)) {
-                (Poll::Ready(Ok(())), _) | (Poll::Pending, Poll::Ready(())) => self.until = None,
-                // Answered without a 100: the answer stands, the body is not wanted.
-                (Poll::Ready(Err(_)), _) | (Poll::Pending, Poll::Pending) => return Poll::Pending,
+                (Poll::Ready(Ok(())), _) | (Poll::Pending, Poll::Ready(())) => self.gate = Gate::Open,
+                (Poll::Ready(Err(_)), _) => self.gate = Gate::Closed,
+                (Poll::Pending, Poll::Pending) => {}
             }
         }
-        Pin::new(&mut self.body).poll_frame(cx)
+        match self.gate {
+            Gate::Open => Pin::new(&mut self.body).poll_frame(cx),
+            Gate::Shut { .. } | Gate::Closed => Poll::Pending,
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -75,5 +92,56 @@ impl HttpBody for Held {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use http::header::EXPECT;
+
+    use super::*;
+    use crate::body;
+
+    fn held() -> (oneshot::Sender<()>, Held) {
+        let (ask, asked) = oneshot::channel();
+        (ask, Held { gate: Gate::shut(asked), body: body::full("body") })
+    }
+
+    async fn is_pending(held: &mut Held) -> bool {
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *held).poll_frame(cx).is_pending())).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_held_body_flows_when_it_is_asked_for() {
+        let (ask, mut held) = held();
+        assert!(is_pending(&mut held).await);
+        ask.send(()).expect("it waits");
+        assert_eq!(held.collect().await.expect("whole").to_bytes(), "body");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_was_answered_without_being_asked_for_never_flows() {
+        let (ask, mut held) = held();
+        drop(ask);
+        for _ in 0..3 {
+            assert!(is_pending(&mut held).await, "asked again and again");
+            tokio::time::advance(WAIT_MAX).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_flows_to_who_does_not_know_expect() {
+        let (_ask, held) = held();
+        assert_eq!(held.collect().await.expect("whole").to_bytes(), "body");
+    }
+
+    #[tokio::test]
+    async fn a_request_without_expect_is_not_held() {
+        let request = hold_until_continue(Request::new(body::full("body")));
+        assert_eq!(request.into_body().collect().await.expect("whole").to_bytes(), "body");
+        let expecting = HeaderMap::from_iter([(EXPECT, "100-Continue".parse().expect("a value"))]);
+        assert!(expects_continue(&expecting));
     }
 }

@@ -48,7 +48,7 @@ async fn attack(host: &Host, cluster: &str) -> anyhow::Result<()> {
     request.headers_mut().insert("postern-tunnel", "2".parse()?);
     let (mut websocket, _) = client_async(request, socket).await?;
     // Half of the time it lets the server believe in it first.
-    if host.chance() % 2 == 0 {
+    if host.chance().is_multiple_of(2) {
         websocket.send(Message::Binary(hello())).await?;
         let _hello = websocket.next().await;
     }

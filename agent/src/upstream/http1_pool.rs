@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use host::Connection;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use proxy::body::Body;
+use proxy::body::{Body, BoxError};
 use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::leased::{Lease, Leased};
@@ -24,12 +25,16 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection may take to be free again after an answer.
 const READY_MAX: Duration = Duration::from_secs(1);
 
-type Sender = http1::SendRequest<Body>;
+/// A connection: dropping it closes it, also while hyper waits for the API server to take more of a body.
+struct Exchange {
+    sender: http1::SendRequest<Body>,
+    alive: oneshot::Sender<()>,
+}
 
 #[derive(Clone)]
 pub(super) struct Http1Pool {
     dialler: Arc<TargetDialler>,
-    idle: Arc<Mutex<Vec<(Sender, Instant)>>>,
+    idle: Arc<Mutex<Vec<(Exchange, Instant)>>>,
 }
 
 impl Http1Pool {
@@ -39,31 +44,36 @@ impl Http1Pool {
 
     /// Takes in a connection that was opened elsewhere.
     pub(super) async fn keep(&self, connection: Connection) {
-        if let Ok(sender) = self.handshake(connection).await {
-            self.put(sender);
+        if let Ok(exchange) = self.handshake(connection).await {
+            self.put(exchange);
         }
     }
 
     /// Sends one request; an idle connection that the other end has closed meanwhile is passed over.
     pub(super) async fn send(&self, mut request: Request<Body>, is_upgrade: bool) -> Result<Response<Body>, UpstreamError> {
-        while let Some(sender) = self.take() {
-            match self.send_on(sender, request, is_upgrade).await? {
+        while let Some(exchange) = self.take() {
+            match self.send_on(exchange, request, is_upgrade).await? {
                 Sent::Answered(response) => return Ok(response),
                 Sent::NotSent(returned) => request = returned,
             }
         }
         let connection = self.dialler.dial_http1().await?;
-        let sender = self.handshake(connection).await.map_err(UpstreamError::Broken)?;
-        match self.send_on(sender, request, is_upgrade).await? {
+        let exchange = self.handshake(connection).await.map_err(UpstreamError::Broken)?;
+        match self.send_on(exchange, request, is_upgrade).await? {
             Sent::Answered(response) => Ok(response),
             Sent::NotSent(_) => Err(self.dialler.unreachable(std::io::Error::other("it closed a new connection at once"))),
         }
     }
 
-    async fn send_on(&self, mut sender: Sender, request: Request<Body>, is_upgrade: bool) -> Result<Sent, UpstreamError> {
-        match sender.try_send_request(request).await {
+    async fn send_on(&self, mut exchange: Exchange, request: Request<Body>, is_upgrade: bool) -> Result<Sent, UpstreamError> {
+        match exchange.sender.try_send_request(request).await {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                // From here on the two upgraded sides say how long it lasts.
+                let _ = exchange.alive.send(());
+                Ok(Sent::Answered(response.map(|body| body.map_err(BoxError::from).boxed_unsync())))
+            }
             Ok(response) => {
-                let lease = Held { pool: self.clone(), sender, reusable: !is_upgrade };
+                let lease = Held { pool: self.clone(), exchange, reusable: !is_upgrade };
                 Ok(Sent::Answered(response.map(|body| Leased::new(body, lease).boxed_unsync())))
             }
             Err(mut error) => match error.take_message() {
@@ -73,35 +83,45 @@ impl Http1Pool {
         }
     }
 
-    async fn handshake(&self, connection: Connection) -> Result<Sender, hyper::Error> {
+    async fn handshake(&self, connection: Connection) -> Result<Exchange, hyper::Error> {
         let (sender, connection) = http1::Builder::new()
             .max_headers(HEAD_FIELDS_MAX)
             .max_buf_size(HEAD_BUFFER)
             .handshake::<_, Body>(TokioIo::new(connection))
             .await?;
+        let (alive, released) = oneshot::channel();
         self.dialler.host.spawn("upstream http/1.1", async move {
-            if let Err(error) = connection.with_upgrades().await {
+            let mut connection = std::pin::pin!(connection.with_upgrades());
+            let ended = tokio::select! {
+                biased;
+                ended = connection.as_mut() => ended,
+                released = released => match released {
+                    Ok(()) => connection.await,
+                    Err(_) => return,
+                },
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection to the API server ended");
             }
         });
-        Ok(sender)
+        Ok(Exchange { sender, alive })
     }
 
-    fn take(&self) -> Option<Sender> {
+    fn take(&self) -> Option<Exchange> {
         let mut idle = self.idle();
-        idle.retain(|(sender, since)| sender.is_ready() && since.elapsed() < IDLE_TIMEOUT);
+        idle.retain(|(exchange, since)| exchange.sender.is_ready() && since.elapsed() < IDLE_TIMEOUT);
         // The one used last is the one most surely alive.
-        idle.pop().map(|(sender, _)| sender)
+        idle.pop().map(|(exchange, _)| exchange)
     }
 
-    fn put(&self, sender: Sender) {
+    fn put(&self, exchange: Exchange) {
         let mut idle = self.idle();
         if idle.len() < IDLE_MAX {
-            idle.push((sender, Instant::now()));
+            idle.push((exchange, Instant::now()));
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<(Sender, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Exchange, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,13 +129,13 @@ impl Http1Pool {
 /// A connection that a body is read from; dropping it before the end closes the connection.
 struct Held {
     pool: Http1Pool,
-    sender: Sender,
+    exchange: Exchange,
     reusable: bool,
 }
 
 impl Lease for Held {
     fn whole(self) {
-        let Self { pool, mut sender, reusable } = self;
+        let Self { pool, mut exchange, reusable } = self;
         if !reusable {
             return;
         }
@@ -123,8 +143,8 @@ impl Lease for Held {
         host.spawn("upstream idle", async move {
             // An error means that the other end wants no more requests; a body that it never asked for keeps the
             // connection busy for good.
-            if let Ok(Ok(())) = tokio::time::timeout(READY_MAX, sender.ready()).await {
-                pool.put(sender);
+            if let Ok(Ok(())) = tokio::time::timeout(READY_MAX, exchange.sender.ready()).await {
+                pool.put(exchange);
             }
         });
     }

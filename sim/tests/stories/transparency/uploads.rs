@@ -129,3 +129,39 @@ fn an_answer_before_the_end_of_the_upload_comes_whole() {
         Ok(())
     });
 }
+
+#[test]
+fn a_refusal_of_a_body_that_waits_for_100_comes_without_asking_for_it() {
+    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
+        for framing in ["Content-Length: 5000000", "Transfer-Encoding: chunked"] {
+            let mut io = s.kubectl().dial().await?;
+            let head = format!("POST /tunnel/edge-1/deny HTTP/1.1\r\nHost: hub\r\n{framing}\r\nExpect: 100-continue\r\n\r\n");
+            io.write_all(head.as_bytes()).await?;
+            read_head(&mut io, "HTTP/1.1 403 Forbidden\r\n").within(secs(2)).await?;
+            let mut rest = Vec::new();
+            // A connection whose body was never sent serves nothing else.
+            tokio::time::timeout(secs(10), io.read_to_end(&mut rest)).await.context("the connection stayed")??;
+            let rest = String::from_utf8_lossy(&rest);
+            anyhow::ensure!(rest.contains("denied on purpose") && !rest.contains("100 Continue"), "{rest}");
+        }
+        s.until("no request runs upstream", || s.api("edge-1").n_requests_open() == 0).within(secs(1)).await
+    });
+}
+
+#[test]
+fn a_stuck_upload_of_an_http2_caller_ends_when_it_leaves() {
+    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
+        let [_, http2] = callers(&s);
+        // The API server does not read it. Over HTTP/1.1 the front door does not read either, so it cannot notice.
+        let silent = http2.request(Method::POST, "/tunnel/edge-1/silent?unread=1").upload(10_000_000);
+        let left = tokio::time::timeout(secs(20), silent.open()).await;
+        anyhow::ensure!(left.is_err(), "a request that nobody answers was answered");
+        let sockets = || s.fabric().sockets();
+        let n_upstream = || sockets().iter().filter(|socket| socket.machine == "edge-1/agent" && socket.port == 443).count();
+        s.until("the agent holds no connection for it", || n_upstream() == 0).within(secs(10)).await?;
+        // An API server that reads nothing never notices that its peer has gone.
+        s.crash("edge-1/api");
+        s.restart("edge-1/api");
+        Ok(())
+    });
+}
