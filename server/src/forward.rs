@@ -29,7 +29,7 @@ use proxy::{expect, hygiene};
 use tokio::sync::oneshot;
 use tunnel::frame::{Class, Open};
 use tunnel::id::ClusterId;
-use tunnel::{OpenError, SessionHandle, StreamError, TunnelStream};
+use tunnel::{OpenError, StreamError, TunnelStream};
 
 use crate::config::ServerConfig;
 use crate::front_door::refusal::Refusal;
@@ -37,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Absent, Registry};
 pub(crate) use answer::Record;
 
-/// A session that drains between being chosen and being asked is chosen again, this often at most.
+/// Sessions that are asked for one request at most: each may drain, or turn out full, since it was chosen.
 const PLACES_MAX: usize = 3;
 
 /// Who asks.
@@ -74,12 +74,7 @@ impl Forward {
     }
 
     /// Serves one request whose URI is the API server's own path and query. Every "no" is an answer too.
-    pub(crate) async fn forward(
-        self: &Arc<Self>,
-        caller: &Caller,
-        cluster: &ClusterId,
-        mut request: Request<Body>,
-    ) -> Response<Body> {
+    pub(crate) async fn forward(&self, caller: &Caller, cluster: &ClusterId, mut request: Request<Body>) -> Response<Body> {
         let record = self.record(caller, cluster.as_str(), &request);
         let caller_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
         let result = self.try_forward(cluster, request, &record).await;
@@ -121,7 +116,7 @@ impl Forward {
     }
 
     async fn try_forward(
-        self: &Arc<Self>,
+        &self,
         cluster: &ClusterId,
         request: Request<Body>,
         record: &Record,
@@ -200,19 +195,18 @@ impl Forward {
     }
 
     async fn stream(&self, cluster: &ClusterId, head_bytes: usize, open: Open) -> Result<TunnelStream, Refusal> {
+        let mut full = Vec::new();
         for _ in 0..PLACES_MAX {
-            let session: SessionHandle =
-                self.registry.place(cluster, head_bytes).await.map_err(|absent| refusal_of(absent, cluster))?;
+            let placed = self.registry.place(cluster, head_bytes, &full).await;
+            let (id, session) = placed.map_err(|absent| refusal_of(absent, cluster))?;
             match session.open(open.clone()) {
                 Ok(stream) => return Ok(stream),
                 // It ended since it was chosen; another may be there.
                 Err(OpenError::Ended | OpenError::Draining | OpenError::Ids) => {}
-                Err(error @ (OpenError::Streams { .. } | OpenError::Budget)) => {
-                    return Err(Refusal::SessionFull { why: error.to_string() });
-                }
+                Err(OpenError::Streams { .. } | OpenError::Budget) => full.push(id),
             }
         }
-        Err(Refusal::SessionFull { why: "the agent's sessions ended one after the other".to_owned() })
+        Err(refusal_of(Absent::Full, cluster))
     }
 
     /// HTTP/1.1 over one stream, for one exchange.
@@ -261,6 +255,7 @@ fn refusal_of(absent: Absent, cluster: &ClusterId) -> Refusal {
         Absent::Unknown => Refusal::UnknownCluster { cluster },
         Absent::Offline { since, why, recent } => Refusal::Offline { cluster, since, why, recent },
         Absent::ParkingFull => Refusal::ParkingFull,
+        Absent::Full => Refusal::SessionFull { cluster },
     }
 }
 

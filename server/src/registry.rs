@@ -65,6 +65,8 @@ pub(crate) enum Absent {
     },
     /// Too many requests wait already.
     ParkingFull,
+    /// The sessions that are there were found full.
+    Full,
 }
 
 impl Registry {
@@ -112,10 +114,15 @@ impl Registry {
         }
     }
 
-    /// The session that should serve a request whose head has `head_bytes`. Waits a while when the last session was
-    /// lost just now.
-    pub(crate) async fn place(&self, cluster: &ClusterId, head_bytes: usize) -> Result<SessionHandle, Absent> {
-        match self.look(cluster) {
+    /// The session that should serve a request whose head has `head_bytes`, other than those that were found `full`.
+    /// Waits a while when the last session was lost just now.
+    pub(crate) async fn place(
+        &self,
+        cluster: &ClusterId,
+        head_bytes: usize,
+        full: &[SessionId],
+    ) -> Result<(SessionId, SessionHandle), Absent> {
+        match self.look(cluster, full) {
             Err(Absent::Offline { recent: true, .. }) => {}
             found => return found,
         }
@@ -128,7 +135,7 @@ impl Registry {
         loop {
             // Marked as seen before looking, so that a session that joins in between is not missed.
             joined.mark_unchanged();
-            let found = self.look(cluster);
+            let found = self.look(cluster, full);
             if found.is_ok() {
                 return found;
             }
@@ -140,17 +147,19 @@ impl Registry {
     }
 
     /// The least loaded session that takes streams; the newest among equals.
-    fn look(&self, cluster: &ClusterId) -> Result<SessionHandle, Absent> {
+    fn look(&self, cluster: &ClusterId, full: &[SessionId]) -> Result<(SessionId, SessionHandle), Absent> {
         let clusters = self.clusters();
         let cluster = clusters.get(cluster).ok_or(Absent::Unknown)?;
-        let usable = cluster.sessions.iter().rev().filter(|entry| entry.handle.is_open());
-        usable.min_by_key(|entry| (entry.superseded, entry.handle.n_streams())).map(|entry| entry.handle.clone()).ok_or_else(
-            || {
+        let usable = cluster.sessions.iter().rev().filter(|entry| entry.handle.is_open() && !full.contains(&entry.id));
+        match usable.min_by_key(|entry| (entry.superseded, entry.handle.n_streams())) {
+            Some(entry) => Ok((entry.id, entry.handle.clone())),
+            None if !full.is_empty() => Err(Absent::Full),
+            None => {
                 // A session that only drains counts as lost now: its agent is dialling another.
                 let recent = !cluster.sessions.is_empty() || cluster.lost_at.elapsed() < self.parking.window;
-                Absent::Offline { since: cluster.lost_since, why: cluster.lost_why.clone(), recent }
-            },
-        )
+                Err(Absent::Offline { since: cluster.lost_since, why: cluster.lost_why.clone(), recent })
+            }
+        }
     }
 
     /// How many sessions of a cluster are there, whatever their state.

@@ -39,8 +39,8 @@ pub(crate) enum Refusal {
     Draining,
     /// All places for connections are taken.
     Crowded,
-    /// The session has no room for another stream.
-    SessionFull { why: String },
+    /// The cluster's sessions have no room for another stream.
+    SessionFull { cluster: String },
     /// The agent did not take the request; nothing of it was acted on.
     NotTaken { why: String },
     /// The tunnel or the upstream broke before an answer began.
@@ -119,7 +119,7 @@ const SESSION_FULL: Kind = kind(
     "SessionFull",
     StatusCode::SERVICE_UNAVAILABLE,
     "ServiceUnavailable",
-    "the session has no room for another stream",
+    "the cluster's sessions have no room for another stream",
     "always",
 );
 const NOT_TAKEN: Kind = kind(
@@ -200,7 +200,7 @@ impl Refusal {
             Self::ParkingFull => "too many requests wait for agents that were just lost".to_owned(),
             Self::Draining => "the server is stopping".to_owned(),
             Self::Crowded => "all places for connections are taken".to_owned(),
-            Self::SessionFull { why } => why.clone(),
+            Self::SessionFull { cluster } => format!("the sessions of cluster {cluster} have no room for another request"),
             Self::NotTaken { why } => format!("the agent did not take the request: {why}"),
             Self::Broken { why, .. } => {
                 format!("the tunnel broke before an answer came; the request may have been executed: {why}")
@@ -274,7 +274,7 @@ mod tests {
             Refusal::ParkingFull,
             Refusal::Draining,
             Refusal::Crowded,
-            Refusal::SessionFull { why: "full".into() },
+            Refusal::SessionFull { cluster: "edge-1".into() },
             Refusal::NotTaken { why: "no".into() },
             Refusal::Broken { why: "gone".into(), repeatable: true },
             Refusal::Broken { why: "gone".into(), repeatable: false },

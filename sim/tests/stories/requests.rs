@@ -115,3 +115,25 @@ async fn reachable(s: &Story, caller: &Caller) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_cluster_whose_sessions_are_full_says_so_and_has_room_again_when_one_ends() {
+    let world = World::new().hub(|hub| hub.with(|config| config.streams_max = 1)).cluster("edge-1", |c| c.agents(2));
+    world.tell(async |s: Story| {
+        let caller = s.kubectl();
+        let watch = |n: usize| caller.get("edge-1", &format!("/api/v1/pods?watch=true&n={n}")).open();
+        let (first, _second) = (watch(1).within(secs(2)).await?, watch(2).within(secs(2)).await?);
+        anyhow::ensure!(s.api("edge-1").n_watches() == 2);
+        let refused = caller.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::SERVICE_UNAVAILABLE)?;
+        anyhow::ensure!(
+            refused.text().contains("SessionFull") && refused.headers.contains_key("retry-after"),
+            "{}",
+            refused.text()
+        );
+
+        drop(first);
+        s.until("one watch has ended", || s.api("edge-1").n_watches() == 1).within(secs(1)).await?;
+        caller.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+        Ok(())
+    });
+}
