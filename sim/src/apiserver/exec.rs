@@ -144,6 +144,7 @@ impl Session {
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
         let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        tokio::time::sleep(START_TIME).await;
         // A kubelet's first message is empty, on the lowest channel that it writes: the session stands.
         let lowest = if self.stdout { STDOUT } else { ERROR };
         socket.send(message(lowest, &[])).await?;
@@ -235,6 +236,10 @@ impl Session {
         Ok(output.exit)
     }
 }
+
+/// What a container runtime needs to start a command, at least. kubectl up to 1.32 drops what comes before it has set up
+/// its channels ("Unknown stream id"), which against a real kubelet nobody sees.
+const START_TIME: Duration = Duration::from_millis(100);
 
 /// The longest sleep of a program, so that adding it to the time cannot overflow.
 const SLEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
