@@ -10,7 +10,7 @@ fn every_pending_request_ends_soon_after_its_session_is_lost() {
     World::new().cluster("edge-1", |c| c.over(Wan::OCEAN)).tell(async |s: Story| {
         for caller in [&*s.kubectl(), &*s.argocd()] {
             caller.get("edge-1", "/version").within(secs(10)).await?.expect(StatusCode::OK)?;
-            // A watch of a version that is yet to come answers nothing for now.
+            // An answer whose pieces are an hour apart.
             let pending: Vec<_> = (0..20)
                 .map(|n| s.start(caller.get("edge-1", &format!("/bulk?bytes=32768&pause_ms=3600000&n={n}")).into_future()))
                 .collect();

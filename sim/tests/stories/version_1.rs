@@ -36,6 +36,8 @@ fn a_version_1_agent_that_goes_on_talking_into_a_closed_stream_harms_nobody() {
             s.pass(secs(1)).await;
             caller.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
         }
+        let n_down = s.trace().lines().iter().filter(|line| line.what.contains("session down")).count();
+        anyhow::ensure!(n_down == 0, "the session was lost {n_down} times");
         // The weaker claim: with extensions the request ends upstream, a version 1 agent only ends with its session.
         s.crash("edge-1/agent");
         s.restart("edge-1/agent");

@@ -58,7 +58,7 @@ impl Session {
                 stream.connect = Connect::Done;
                 self.schedule_if_ready(id, now);
             }
-            // The seed panics here; a second answer makes the stream's state unknowable.
+            // The Go server panics here; a second answer makes the stream's state unknowable.
             Connect::Done if !stream.is_over() => self.break_stream(id, Reason::Protocol, "connected twice"),
             Connect::Done => self.stats.frames_late += 1,
         }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use sim::caller::{Call, Caller, Protocol};
 use sim::story::{Story, Within, kib, secs};
 use sim::world::World;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::callers;
 
@@ -110,6 +111,25 @@ fn an_answer_head_past_the_limits_is_a_visible_failure_and_disturbs_nothing() {
             caller.get("edge-1", "/version").within(secs(5)).await?.expect(StatusCode::OK)?;
         }
         anyhow::ensure!(s.n_sessions().await? == 1, "the agent's session ended");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_target_with_a_fragment_is_refused_and_never_cut() {
+    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
+        let mut io = s.kubectl().dial().await?;
+        // On one connection, behind a good request and after a body that looks like one.
+        let bytes = "GET /tunnel/edge-1/version HTTP/1.1\r\nHost: hub\r\n\r\n\
+                     POST /tunnel/edge-1/echo HTTP/1.1\r\nHost: hub\r\nContent-Length: 20\r\n\r\nGET /a#b HTTP/1.1\r\n\n\
+                     DELETE /tunnel/edge-1/api/v1/namespaces/default#/pods/web-0 HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n";
+        io.write_all(bytes.as_bytes()).await?;
+        let mut answers = String::new();
+        tokio::time::timeout(secs(5), io.read_to_string(&mut answers)).await.context("the connection stayed")??;
+        let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)).collect();
+        anyhow::ensure!(statuses == ["200", "200", "400"], "{answers}");
+        anyhow::ensure!(answers.contains("Fragment"), "{answers}");
+        anyhow::ensure!(s.api("edge-1").executed_writes().iter().all(|write| write.name != "default"), "a cut target was served");
         Ok(())
     });
 }
