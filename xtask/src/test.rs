@@ -39,6 +39,14 @@ pub(crate) fn build() -> Result<()> {
 /// Runs the tests of `scope` whose name contains `filter`, with `env` set; [`build`] comes first.
 pub(crate) fn suite(scope: Scope, filter: Option<&str>, env: &[(&str, &str)], skips: &Skips) -> Result<()> {
     let bins = bin_dir()?;
+    // First, so that the run ends with the verdict on the tests that matter.
+    if scope != Scope::E2e {
+        step("doctests", || {
+            let mut command = cargo(&["test", "--quiet", "--workspace", "--doc"]);
+            command.args(filter);
+            run(&mut command)
+        })?;
+    }
     let tests = |mut command: Command| {
         command.env(BIN_DIR, &bins).envs(env.iter().copied());
         run_seen(&mut command, &|line| skips.see(line))
@@ -58,14 +66,7 @@ pub(crate) fn suite(scope: Scope, filter: Option<&str>, env: &[(&str, &str)], sk
             })?;
         }
     }
-    if scope == Scope::E2e {
-        return Ok(());
-    }
-    step("doctests", || {
-        let mut command = cargo(&["test", "--quiet", "--workspace", "--doc"]);
-        command.args(filter);
-        run(&mut command)
-    })
+    Ok(())
 }
 
 /// Without nextest: the same tests in two runs.
