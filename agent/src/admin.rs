@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use host::{Connection, ops};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use host::Connection;
 use http::{Response, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use proxy::body::{self, Body};
+use proxy::body::Body;
+use proxy::plain::{self, text};
 
 use crate::Agent;
 
@@ -31,18 +31,7 @@ fn answer(agent: &Agent, path: &str) -> Response<Body> {
         "/readyz" if agent.is_connected() => text(StatusCode::OK, "ok"),
         // Not dead: it goes on dialling.
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not connected to the hub"),
-        "/metrics" => {
-            let mut response = Response::new(body::full(agent.metrics.text()));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ops::METRICS_CONTENT_TYPE));
-            response
-        }
-        _ => text(StatusCode::NOT_FOUND, "not found"),
+        "/metrics" => plain::metrics(agent.metrics.text()),
+        _ => plain::not_found(),
     }
-}
-
-fn text(status: StatusCode, text: &str) -> Response<Body> {
-    let mut response = Response::new(body::full(format!("{text}\n")));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }

@@ -111,10 +111,10 @@ impl Upstream {
     pub(crate) async fn send(&self, mut request: Request<Body>, is_upgrade: bool) -> Result<Response<Body>, UpstreamError> {
         let token = self.token()?;
         let copy = bodiless_copy(&request);
-        let is_proxied = is_proxied(&request);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         request.headers_mut().insert(AUTHORIZATION, token.clone());
         let response = self.send_once(request, is_upgrade).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || is_proxied {
+        if response.status() != StatusCode::UNAUTHORIZED || is_proxied(&method, &uri) {
             return Ok(response);
         }
         if let Err(of_another) = of_api_server(response).await {
@@ -172,8 +172,8 @@ impl Upstream {
 }
 
 /// Whether the answer will come from behind the API server: a 401 then is no word about the agent's token.
-fn is_proxied(request: &Request<Body>) -> bool {
-    let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
+fn is_proxied(method: &Method, uri: &Uri) -> bool {
+    let info = RequestInfo::parse(method, uri.path(), uri.query());
     info.verb == "proxy" || info.resource.is_some_and(|resource| resource.subresource == "proxy")
 }
 

@@ -9,6 +9,7 @@ pub mod flags;
 pub mod head;
 pub mod hygiene;
 pub mod limits;
+pub mod plain;
 pub mod program;
 pub mod request;
 pub mod status;

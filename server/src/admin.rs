@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use host::{Drain, ops};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use host::Drain;
 use http::{Request, Response, StatusCode};
-use proxy::body::{self, Body};
+use proxy::body::Body;
+use proxy::plain::{self, not_found, text};
 
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -28,25 +28,8 @@ impl Admin {
             // For the hub's probes: no cluster's state may take the server out of its Service.
             "/readyz/self" if self.drain.is_started() => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
             "/readyz/self" => text(StatusCode::OK, "ok"),
-            "/metrics" => {
-                let mut response = Response::new(body::full(self.metrics.text()));
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ops::METRICS_CONTENT_TYPE));
-                response
-            }
+            "/metrics" => plain::metrics(self.metrics.text()),
             _ => not_found(),
         }
     }
-}
-
-/// The answer to a path that nobody knows.
-pub(crate) fn not_found() -> Response<Body> {
-    text(StatusCode::NOT_FOUND, "not found")
-}
-
-/// A short plain answer.
-pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
-    let mut response = Response::new(body::full(text.into() + "\n"));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }

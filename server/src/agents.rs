@@ -18,13 +18,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy::body::{self, Body};
 use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX};
 use proxy::hygiene::{self, Upgrade};
+use proxy::plain::{not_found, text};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::Instrument;
 use tunnel::handshake;
 use tunnel::id::{ClusterId, SessionId};
 use tunnel::{Budget, Protocol, Reason, Role, SessionConfig};
 
-use crate::admin::text;
 use crate::auth::{Tokens, bearer};
 use crate::config::ServerConfig;
 use crate::metrics::Metrics;
@@ -136,7 +136,7 @@ impl Agents {
                 }
                 Err(refused) => *refused,
             },
-            _ => crate::admin::not_found(),
+            _ => not_found(),
         }
     }
 

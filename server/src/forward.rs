@@ -23,11 +23,10 @@ use hyper_util::rt::TokioIo;
 use proxy::body::{self, Body};
 use proxy::head::{INNER_FIELDS_MAX, INNER_HEAD_BUFFER};
 use proxy::limits::RateLimit;
-use proxy::request::{self, RequestInfo};
 use proxy::upgrade::{decline, may_switch};
 use proxy::{expect, hygiene};
 use tokio::sync::oneshot;
-use tunnel::frame::{Class, Open};
+use tunnel::frame::Open;
 use tunnel::id::ClusterId;
 use tunnel::{OpenError, StreamError, TunnelStream};
 
@@ -131,11 +130,10 @@ impl Forward {
             self.metrics.rate_limited.inc();
             return Err(Refusal::RateLimited { retry_after: over.retry_after });
         }
-        let upgrade = hygiene::upgrade(request.version(), request.headers());
+        let is_upgrade = hygiene::upgrade(request.version(), request.headers()).is_some();
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
-        let open =
-            Open { class: class(&request, upgrade.is_some()), request_id: record.request_id().to_owned(), ..self.open(cluster) };
-        let (request, too_large) = self.outbound(cluster, request, upgrade.is_some())?;
+        let open = Open { class: record.class(is_upgrade), request_id: record.request_id().to_owned(), ..self.open(cluster) };
+        let (request, too_large) = self.outbound(cluster, request, is_upgrade)?;
 
         let stream = self.stream(cluster, head_bytes(&request), open).await?;
         let (mut sender, alive) = self.converse(stream).await.map_err(|error| broken(&error, repeatable))?;
@@ -233,15 +231,6 @@ impl Forward {
 /// While it lives, the exchange goes on; dropping it cancels what is not finished.
 #[expect(dead_code, reason = "held for its drop")]
 pub(crate) struct Alive(oneshot::Sender<()>);
-
-fn class(request: &Request<Body>, is_upgrade: bool) -> Class {
-    let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
-    match info.class(is_upgrade) {
-        request::Class::Interactive => Class::Interactive,
-        request::Class::Watch => Class::Watch,
-        request::Class::Small => Class::Small,
-    }
-}
 
 /// About what a waiting request holds in memory.
 fn head_bytes(request: &Request<Body>) -> usize {

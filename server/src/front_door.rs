@@ -142,7 +142,7 @@ impl FrontDoor {
         if !Routes::is_tunnel(request.uri()) {
             return match &self.admin {
                 Some(admin) => admin.answer(&request),
-                None => crate::admin::not_found(),
+                None => proxy::plain::not_found(),
             };
         }
         let routed = if was_cut { Err(Refusal::Fragment) } else { self.routes.route(request.uri()) };

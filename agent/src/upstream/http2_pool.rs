@@ -57,14 +57,9 @@ pub(super) struct Http2Pool {
     dialler: Arc<TargetDialler>,
     connections: Mutex<Vec<Shared>>,
     /// One dials at a time; the others then find its connection, or its failure.
-    dialling: tokio::sync::Mutex<Failures>,
+    /// Holds how the last failed dial did.
+    dialling: tokio::sync::Mutex<String>,
     n_failures: AtomicU64,
-}
-
-/// How the last failed dial did.
-#[derive(Default)]
-struct Failures {
-    last: String,
 }
 
 /// A connection with room for streams.
@@ -107,16 +102,16 @@ impl Http2Pool {
             return Ok(Ok(found));
         }
         let n_failures = self.n_failures.load(Ordering::Acquire);
-        let mut failures = self.dialling.lock().await;
+        let mut last_failure = self.dialling.lock().await;
         if let Some(found) = self.look() {
             return Ok(Ok(found));
         }
         if self.n_failures.load(Ordering::Acquire) > n_failures {
             // Who waited for a dial shares its failure: one after the other would wait for as many time limits.
-            return Err(self.dialler.unreachable(std::io::Error::other(failures.last.clone())));
+            return Err(self.dialler.unreachable(std::io::Error::other(last_failure.clone())));
         }
         let (connection, is_http2) = self.dialler.dial().await.inspect_err(|error| {
-            failures.last = crate::serve::chain(error);
+            *last_failure = crate::serve::chain(error);
             self.n_failures.fetch_add(1, Ordering::Release);
         })?;
         if !is_http2 {

@@ -10,8 +10,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use proxy::body::{Body, BoxError};
-use proxy::request::RequestInfo;
+use proxy::request::{self, RequestInfo};
 use tokio::time::Instant;
+use tunnel::frame::Class;
 
 use super::{Alive, Caller};
 use crate::metrics::Metrics;
@@ -28,8 +29,7 @@ struct Account {
     cluster: String,
     method: Method,
     path: String,
-    verb: String,
-    resource: String,
+    info: RequestInfo,
     began: Instant,
     status: Option<StatusCode>,
     bytes: u64,
@@ -54,8 +54,7 @@ impl Record {
                 method: request.method().clone(),
                 // Without the query, which may hold the command line of an exec.
                 path: request.uri().path().to_owned(),
-                resource: info.resource_text(),
-                verb: info.verb,
+                info,
                 began: Instant::now(),
                 status: None,
                 bytes: 0,
@@ -66,6 +65,16 @@ impl Record {
 
     pub(crate) fn request_id(&self) -> &str {
         self.account.as_ref().map(|account| account.request_id.as_str()).unwrap_or_default()
+    }
+
+    /// How urgent the request is.
+    pub(super) fn class(&self, is_upgrade: bool) -> Class {
+        let class = self.account.as_ref().map(|account| account.info.class(is_upgrade));
+        match class {
+            Some(request::Class::Interactive) => Class::Interactive,
+            Some(request::Class::Watch) => Class::Watch,
+            Some(request::Class::Small) | None => Class::Small,
+        }
     }
 
     /// A second account of the same request, for what goes on after its head was answered.
@@ -91,11 +100,12 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let Some(account) = self.account.take() else { return };
-        let Account { metrics, request_id, caller, cluster, method, path, verb, resource, began, status, bytes, end } = account;
+        let Account { metrics, request_id, caller, cluster, method, path, info, began, status, bytes, end } = account;
         let elapsed = began.elapsed();
         // 499 is what proxies write when the caller left before an answer (nginx).
         let code = status.map_or(499, |status| status.as_u16());
         metrics.request_ended(&cluster, &method, code, elapsed.as_secs_f64());
+        let (verb, resource) = (info.verb.as_str(), info.resource_text());
         let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(request_id, caller, cluster, %method, path, verb, resource, code, bytes, ms, end, "request");
     }

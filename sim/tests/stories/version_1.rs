@@ -12,12 +12,7 @@ const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
 fn a_version_1_agent_serves_our_server() {
     World::new().cluster("edge-1", |c| c.pods(3000).version_1()).tell(async |s: Story| {
         for caller in [&*s.kubectl(), &*s.argocd()] {
-            caller.get("edge-1", "/version").within(secs(5)).await?.expect(StatusCode::OK)?;
-            let list = caller.get("edge-1", "/api/v1/pods").within(secs(20)).await?.expect(StatusCode::OK)?;
-            anyhow::ensure!(list.text().contains("web-2999"), "{} bytes without the last pod", list.body.len());
-            let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"generateName":"v1-"}}"#;
-            let posted = caller.post("edge-1", CONFIGMAPS, body).header("content-type", "application/json");
-            posted.within(secs(5)).await?.expect(StatusCode::CREATED)?;
+            serves(caller).await?;
         }
         Ok(())
     });
@@ -65,13 +60,8 @@ fn our_agent_serves_a_version_1_server() {
         let caller = s.kubectl().over(Protocol::Http1);
         answered(&s, &caller, "gitVersion").within(secs(10)).await?;
         for _ in 0..3 {
-            caller.get("edge-1", "/version").within(secs(5)).await?.expect(StatusCode::OK)?;
+            serves(&caller).await?;
         }
-        let list = caller.get("edge-1", "/api/v1/pods").within(secs(20)).await?.expect(StatusCode::OK)?;
-        anyhow::ensure!(list.text().contains("web-2999"), "{} bytes without the last pod", list.body.len());
-        let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"generateName":"v1-"}}"#;
-        let posted = caller.post("edge-1", CONFIGMAPS, body).header("content-type", "application/json");
-        posted.within(secs(5)).await?.expect(StatusCode::CREATED)?;
         Ok(())
     });
 }
@@ -91,5 +81,16 @@ async fn answered(s: &Story, caller: &Caller, words: &str) -> anyhow::Result<()>
     while !caller.get("edge-1", "/version").await.is_ok_and(|reply| reply.text().contains(words)) {
         s.pass(millis(100)).await;
     }
+    Ok(())
+}
+
+/// Asks for something small, something large (of 3000 pods) and a write.
+async fn serves(caller: &Caller) -> anyhow::Result<()> {
+    caller.get("edge-1", "/version").within(secs(5)).await?.expect(StatusCode::OK)?;
+    let list = caller.get("edge-1", "/api/v1/pods").within(secs(20)).await?.expect(StatusCode::OK)?;
+    anyhow::ensure!(list.text().contains("web-2999"), "{} bytes without the last pod", list.body.len());
+    let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"generateName":"v1-"}}"#;
+    let posted = caller.post("edge-1", CONFIGMAPS, body).header("content-type", "application/json");
+    posted.within(secs(5)).await?.expect(StatusCode::CREATED)?;
     Ok(())
 }
