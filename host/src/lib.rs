@@ -17,11 +17,12 @@ mod tasks;
 mod telemetry;
 pub mod tls;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 pub use backoff::Backoff;
@@ -38,8 +39,12 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// How long one name lookup may take: the resolver's own retries (5 s a server) plus one more try.
 pub const RESOLVE_MAX: Duration = Duration::from_secs(10);
 
-/// How long one address may take to answer a dial: three SYN retransmissions (1 + 2 + 4 s) and a little.
-pub const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// How long one address may take to answer a dial: two SYN retransmissions (1 + 2 s) and a little. The kernel's third comes
+/// 4 s after its second, its fourth 8 s later; a new dial begins at the first, so that a way that heals is found soon.
+pub const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// How long an address may say nothing before the next one is tried beside it: what RFC 8305 section 8 recommends.
+pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// What stands behind a [`Host`]: the operating system or a simulated machine.
 pub trait System: Send + Sync + 'static {
@@ -100,19 +105,31 @@ impl Host {
         }
     }
 
-    /// Resolves `name` and tries every address in turn.
+    /// Resolves `name` and tries every address in its order; one that says nothing for [`ATTEMPT_DELAY`] does not hold
+    /// up the next (RFC 8305 section 5).
     ///
     /// # Errors
-    /// The error of the last address tried, or of the resolver.
+    /// The last error that came, or that of the resolver.
     pub async fn dial(&self, name: &str, port: u16) -> io::Result<Connection> {
-        let mut last = None;
-        for addr in self.resolve(name, port).await? {
-            match self.connect(addr).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
+        let mut untried = self.resolve(name, port).await?.into_iter();
+        let mut attempts: Vec<BoxFuture<'_, io::Result<Connection>>> = Vec::new();
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        loop {
+            match untried.next() {
+                Some(addr) => attempts.push(Box::pin(self.connect(addr))),
+                None if attempts.is_empty() => return Err(last),
+                None => {}
+            }
+            let is_last = untried.len() == 0;
+            tokio::select! {
+                biased;
+                ended = first_of(&mut attempts) => match ended {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => last = error,
+                },
+                () = tokio::time::sleep(ATTEMPT_DELAY), if !is_last => {}
             }
         }
-        Err(last.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
     }
 
     /// Binds a listener.
@@ -144,4 +161,22 @@ impl Host {
     pub fn tasks(&self) -> &Tasks {
         &self.tasks
     }
+}
+
+/// The first of several attempts to end, in their order when several have; it is taken out.
+async fn first_of<T>(attempts: &mut Vec<BoxFuture<'_, T>>) -> T {
+    poll_fn(|cx| {
+        let ended = attempts.iter_mut().enumerate().find_map(|(n, attempt)| match attempt.as_mut().poll(cx) {
+            Poll::Ready(ended) => Some((n, ended)),
+            Poll::Pending => None,
+        });
+        match ended {
+            Some((n, ended)) => {
+                drop(attempts.remove(n));
+                Poll::Ready(ended)
+            }
+            None => Poll::Pending,
+        }
+    })
+    .await
 }

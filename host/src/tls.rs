@@ -1,18 +1,21 @@
 //! TLS material from files: read at start, watched, swapped whole when they change.
 //!
 //! A set that cannot be used is refused with a log line and the old one stays. Sessions are never resumed: a resumed
-//! session is not verified again and would outlive a change of trust.
+//! session is not verified again and would outlive a change of trust. Validity is judged by the host's wall clock.
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, DEFAULT_VERSIONS, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -179,11 +182,13 @@ fn contents(host: &Host, paths: &[String]) -> Vec<Option<Vec<u8>>> {
 }
 
 fn server_config(host: &Host, files: &ServerFiles, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder();
+    let builder = ServerConfig::builder_with_details(provider(), Arc::new(WallClock(host.clone())));
+    let builder = builder.with_protocol_versions(DEFAULT_VERSIONS).map_err(|error| unusable(&files.cert, &error))?;
     let builder = match &files.client_ca {
         Some(path) => {
             let roots = Arc::new(roots(host, path)?);
-            let verifier = WebPkiClientVerifier::builder(roots).build().map_err(|error| unusable(path, &error))?;
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(|error| unusable(path, &error))?;
             builder.with_client_cert_verifier(verifier)
         }
         None => builder.with_no_client_auth(),
@@ -197,7 +202,9 @@ fn server_config(host: &Host, files: &ServerFiles, alpn: &[&[u8]]) -> Result<Ser
 }
 
 fn client_config(host: &Host, files: &ClientFiles, alpn: &[&[u8]]) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder();
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(WallClock(host.clone())));
+    let versions = builder.with_protocol_versions(DEFAULT_VERSIONS);
+    let builder = versions.map_err(|error| unusable(files.ca.as_deref().unwrap_or_default(), &error))?;
     let builder = if files.insecure {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny))
     } else {
@@ -205,8 +212,8 @@ fn client_config(host: &Host, files: &ClientFiles, alpn: &[&[u8]]) -> Result<Cli
             Some(path) => (roots(host, path)?, path.as_str()),
             None => (native_roots(), "the machine's trust store"),
         };
-        let verifier = WebPkiServerVerifier::builder(Arc::new(roots)).build().map_err(|error| unusable(path, &error))?;
-        builder.with_webpki_verifier(verifier)
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+        builder.with_webpki_verifier(verifier.map_err(|error| unusable(path, &error))?)
     };
     let mut config = match &files.identity {
         Some((cert, key_path)) => {
@@ -262,6 +269,27 @@ fn unusable(path: &str, error: &dyn std::error::Error) -> TlsError {
 
 fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
+}
+
+/// The process's provider of cryptography.
+fn provider() -> Arc<CryptoProvider> {
+    use_provider();
+    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+}
+
+/// Tells rustls the time of day by which certificates are valid or not.
+struct WallClock(Host);
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WallClock")
+    }
+}
+
+impl TimeProvider for WallClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        self.0.wall_clock().duration_since(UNIX_EPOCH).ok().map(UnixTime::since_unix_epoch)
+    }
 }
 
 /// The verifier of `insecure`: the user has said that any certificate will do.
