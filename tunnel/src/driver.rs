@@ -31,6 +31,9 @@ pub use shared::{Incoming, SessionHandle};
 /// same size this is `unsent_max`, 64 KiB: what an urgent frame may have to wait behind.
 const BATCH_BYTES: usize = PAYLOAD_MAX;
 
+/// Room left in a batch that is worth another frame: less would cut data into crumbs.
+const FILLER_MIN: usize = 1024;
+
 /// Messages handled in one turn before what waits to be sent, and other tasks, have theirs: about one full read buffer.
 const MESSAGES_PER_TURN: usize = 32;
 
@@ -180,8 +183,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
         if !self.flushing {
             let mut batch = 0;
-            while batch < BATCH_BYTES
-                && let Some(frame) = self.shared.poll_frame()
+            while batch + FILLER_MIN <= BATCH_BYTES
+                && let Some(frame) = self.shared.poll_frame(BATCH_BYTES - batch)
             {
                 let message = frame.encode();
                 batch += message.len();
@@ -228,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn say_goodbye(&mut self) {
         poll_fn(|cx| {
             // Data of streams has ended with the session; only control frames are left.
-            while let Some(frame) = self.shared.poll_frame() {
+            while let Some(frame) = self.shared.poll_frame(PAYLOAD_MAX) {
                 if Pin::new(&mut self.websocket).start_send(Message::Binary(frame.encode())).is_err() {
                     return Poll::Ready(());
                 }

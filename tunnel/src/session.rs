@@ -44,6 +44,14 @@ const CONTROL_MAX: usize = 4096;
 /// Credit beyond this is no credit but an error: no window is that large.
 const CREDIT_MAX: usize = 1 << 31;
 
+/// After how long without a byte of its server an agent pings. From a cut on that, the time until it suspects (3 s) and
+/// the time for another session must be less than the longest pause that a way may keep after healing: a kernel that
+/// repeats a byte 6.2 s after the cut does so again 6.4 s later, and 5 s are promised.
+const PING_INTERVAL: Duration = Duration::from_secs(8);
+
+/// How much longer a server waits than its agent, so that one of two idle peers pings, and the same one.
+const PING_LEAD: Duration = Duration::from_secs(2);
+
 /// Which end of the tunnel this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -78,7 +86,7 @@ pub struct SessionConfig {
     pub streams_max: usize,
     /// A stream of a version 1 peer, which knows no credit, may hold this much unread; beyond it is aborted.
     pub v1_stream_max: usize,
-    /// How often to ping.
+    /// After how long without a byte of the peer to ping; how often, to version 1.
     pub ping_interval: Duration,
     /// How long the peer may be silent.
     pub silence_max: Duration,
@@ -96,7 +104,11 @@ impl SessionConfig {
             initial_window: 32 * 1024,
             streams_max: 1024,
             v1_stream_max: 4 * 1024 * 1024,
-            ping_interval: Duration::from_secs(15),
+            ping_interval: match (protocol, role) {
+                (Protocol::V1, Role::Server | Role::Agent) => Duration::from_secs(15),
+                (Protocol::Extended, Role::Agent) => PING_INTERVAL,
+                (Protocol::Extended, Role::Server) => PING_INTERVAL + PING_LEAD,
+            },
             silence_max: Duration::from_secs(45),
             budget,
         }
@@ -114,6 +126,10 @@ pub enum Event {
     Readable(StreamId),
     /// Writing a stream will not block.
     Writable(StreamId),
+    /// A ping is without an answer, and nothing was heard since: another session might do better.
+    Suspect,
+    /// The answer came after all.
+    Trusted,
     /// The peer asks to dial another session first and to end this one.
     GoAway {
         /// Why.
@@ -171,7 +187,8 @@ pub struct Session {
 impl Session {
     /// A session that begins now.
     pub fn new(config: SessionConfig, now: Instant) -> Self {
-        let keepalive = Keepalive::new(config.ping_interval, config.silence_max, now);
+        let by_the_clock = config.protocol == Protocol::V1;
+        let keepalive = Keepalive::new(config.ping_interval, config.silence_max, by_the_clock, now);
         let mut session = Self {
             streams: Streams::default(),
             schedule: Schedule::default(),
@@ -222,9 +239,9 @@ impl Session {
     /// When [`Session::handle_timeout`] wants to be called.
     pub fn deadline(&self) -> Instant {
         // Nobody is pinged before the hello, so no ping is due before it either.
-        let ping_at = self.is_established().then(|| self.keepalive.ping_at());
+        let ping_at = self.keepalive.ping_at().filter(|_| self.is_established());
         let silent_at = self.keepalive.silent_at();
-        [ping_at, self.return_at].into_iter().flatten().fold(silent_at, Instant::min)
+        [ping_at, self.keepalive.suspect_at(), self.return_at].into_iter().flatten().fold(silent_at, Instant::min)
     }
 
     /// Does what is due. An error has ended the session.
@@ -233,6 +250,9 @@ impl Session {
             return Err(self.end(SessionError::PeerSilent { silence }));
         }
         self.ping_if_due(now);
+        if self.keepalive.suspect_if_due(now) {
+            self.events.push_back(Event::Suspect);
+        }
         self.return_idle_credit(now);
         Ok(())
     }
@@ -354,6 +374,11 @@ impl Session {
         self.streams.get(id).is_some_and(|stream| !stream.detached)
     }
 
+    /// Whether a ping is without an answer for so long that another session might do better.
+    pub fn is_suspect(&self) -> bool {
+        self.keepalive.is_suspect()
+    }
+
     /// How far the peer is, once measured.
     pub fn rtt(&self) -> Option<Duration> {
         self.keepalive.rtt()
@@ -415,6 +440,15 @@ impl Session {
             streams_max: u32::try_from(self.config.streams_max).unwrap_or(u32::MAX),
             streams: u32::try_from(self.streams.len()).unwrap_or(u32::MAX),
             name: self.config.name.clone(),
+        }
+    }
+
+    /// The answer to a ping came.
+    fn take_pong(&mut self, token: Option<u64>, now: Instant) {
+        let was_suspect = self.keepalive.is_suspect();
+        self.keepalive.pong(token, now);
+        if was_suspect && !self.keepalive.is_suspect() {
+            self.events.push_back(Event::Trusted);
         }
     }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::error::{OpenError, Reason, SessionError, StreamError};
@@ -19,6 +19,7 @@ use crate::stream::TunnelStream;
 #[derive(Debug, Clone, Default)]
 struct State {
     established: bool,
+    suspect: bool,
     going_away: Option<(Reason, Duration)>,
     ended: Option<SessionError>,
 }
@@ -34,10 +35,42 @@ impl State {
     }
 }
 
+/// The state for all to see. Who waits is woken in the order in which they came; a `watch` wakes by dice of its own.
+#[derive(Default)]
+struct Board {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+impl Board {
+    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the state and tells all, if `change` says that it did.
+    fn change(&self, change: impl FnOnce(&mut State) -> bool) {
+        if change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner)) {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Resolves as soon as `look` finds something. Cancel-safe.
+    async fn find<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
+        loop {
+            // Before the look, so that a change between the two is not missed.
+            let changed = self.changed.notified();
+            if let Some(found) = self.look(&look) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+}
+
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
     driver: AtomicWaker,
-    state: watch::Sender<State>,
+    board: Board,
     /// Holds every stream the peer may open at once, so sending never finds it full: `streams_max` is the session's.
     opened: mpsc::Sender<(Open, StreamId)>,
 }
@@ -61,7 +94,7 @@ impl Shared {
         let shared = Arc::new(Self {
             inner: Mutex::new(Inner { session, wakers: BTreeMap::new() }),
             driver: AtomicWaker::new(),
-            state: watch::Sender::new(State { established, ..State::default() }),
+            board: Board { state: Mutex::new(State { established, ..State::default() }), changed: Notify::new() },
             opened,
         });
         (shared.clone(), Incoming { shared, incoming })
@@ -127,8 +160,8 @@ impl Shared {
         self.with(|session, now| session.handle_timeout(now))
     }
 
-    pub(super) fn poll_frame(&self) -> Option<Frame> {
-        self.with(|session, now| session.poll_frame(now))
+    pub(super) fn poll_frame(&self, payload_max: usize) -> Option<Frame> {
+        self.with(|session, now| session.poll_frame_within(payload_max, now))
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -136,7 +169,7 @@ impl Shared {
     }
 
     pub(super) fn is_established(&self) -> bool {
-        self.state.borrow().established
+        self.board.look(|state| state.established)
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -157,6 +190,7 @@ impl Shared {
         let mut opened = Vec::new();
         let mut established = false;
         let mut going_away = None;
+        let mut suspect = None;
         while let Some(event) = inner.session.poll_event() {
             match event {
                 Event::Readable(id) => wakers.extend(inner.wakers.get_mut(&id).and_then(|wakers| wakers.read.take())),
@@ -167,6 +201,8 @@ impl Shared {
                 }
                 Event::Opened(id, open) => opened.push((open, id)),
                 Event::Established(_) => established = true,
+                Event::Suspect => suspect = Some(true),
+                Event::Trusted => suspect = Some(false),
                 Event::GoAway { reason, grace } => going_away = Some((reason, grace)),
             }
         }
@@ -174,7 +210,10 @@ impl Shared {
         let output = inner.session.take_output();
         drop(inner);
         if established || going_away.is_some() || ended.is_some() {
-            self.state.send_if_modified(|state| state.note(established, going_away, ended));
+            self.board.change(|state| state.note(established, going_away, ended));
+        }
+        if let Some(suspect) = suspect {
+            self.board.change(|state| std::mem::replace(&mut state.suspect, suspect) != suspect);
         }
         for (open, id) in opened {
             // Full or gone: nobody takes streams any more.
@@ -219,6 +258,11 @@ impl SessionHandle {
         Ok(TunnelStream::new(self.shared.clone(), id))
     }
 
+    /// Whether a ping is without an answer for so long that another session might do better. Its streams go on waiting.
+    pub fn is_suspect(&self) -> bool {
+        self.shared.board.look(|state| state.suspect)
+    }
+
     /// Whether streams can be opened: the peer said hello, nobody said go-away, nothing ended.
     pub fn is_open(&self) -> bool {
         self.shared.is_established() && self.shared.lock().session.is_open()
@@ -259,30 +303,26 @@ impl SessionHandle {
 
     /// Resolves when the peer has said hello, or with how the session ended before. Cancel-safe.
     pub async fn established(&self) -> Result<(), SessionError> {
-        let mut state = self.shared.state.subscribe();
-        match state.wait_for(|state| state.established || state.ended.is_some()).await {
-            Ok(state) => state.ended.clone().map_or(Ok(()), Err),
-            Err(_) => Err(SessionError::PeerClosed),
-        }
+        let outcome = |state: &State| match &state.ended {
+            Some(error) => Some(Err(error.clone())),
+            None => state.established.then_some(Ok(())),
+        };
+        self.shared.board.find(outcome).await
     }
 
     /// Resolves when the peer asks to dial another session first. Cancel-safe; never resolves when it just ends.
     pub async fn going_away(&self) -> (Reason, Duration) {
-        let mut state = self.shared.state.subscribe();
-        let going_away = state.wait_for(|state| state.going_away.is_some()).await.ok().and_then(|state| state.going_away);
-        match going_away {
-            Some(going_away) => going_away,
-            None => std::future::pending().await,
-        }
+        self.shared.board.find(|state| state.going_away).await
+    }
+
+    /// Resolves when the session is suspect, or not suspect any more. Cancel-safe; never resolves when it just ends.
+    pub async fn suspicion(&self, suspect: bool) {
+        self.shared.board.find(|state| (state.suspect == suspect && state.ended.is_none()).then_some(())).await;
     }
 
     /// Resolves with how the session ended. Cancel-safe.
     pub async fn ended(&self) -> SessionError {
-        let mut state = self.shared.state.subscribe();
-        match state.wait_for(|state| state.ended.is_some()).await {
-            Ok(state) => state.ended.clone().unwrap_or(SessionError::PeerClosed),
-            Err(_) => SessionError::PeerClosed,
-        }
+        self.shared.board.find(|state| state.ended.clone()).await
     }
 }
 
@@ -295,11 +335,10 @@ pub struct Incoming {
 impl Incoming {
     /// The next stream, or none when the session has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<(Open, TunnelStream)> {
-        let mut state = self.shared.state.subscribe();
         let next = tokio::select! {
             biased;
             next = self.incoming.recv() => next,
-            _ = state.wait_for(|state| state.ended.is_some()) => None,
+            () = self.shared.board.find(|state| state.ended.is_some().then_some(())) => None,
         };
         next.map(|(open, id)| (open, TunnelStream::new(self.shared.clone(), id)))
     }

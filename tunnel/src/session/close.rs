@@ -40,6 +40,8 @@ impl Session {
             // An agent that lets go has lost its upstream, a server its caller.
             Half::Open if is_agent => self.reset(id, Reason::Broken, ""),
             Half::Open => self.reset(id, Reason::Cancelled, ""),
+            // Who was never accepted cannot be told an end by the schedule.
+            Half::Finishing if is_agent && stream.connect == super::Connect::Pending => self.reset(id, Reason::Broken, ""),
             // The end leaves through the schedule, then `leave` is called.
             Half::Finishing => {
                 if stream.receiving == Half::Open && self.config.protocol == Protocol::Extended {
@@ -59,13 +61,9 @@ impl Session {
         stream.cut_receiving(StreamError::Closed, &self.config.budget);
         stream.unread.clear();
         stream.window.discard(&self.config.budget);
-        let told = matches!(stream.sending, Half::Cut(_));
-        match self.config.protocol {
-            Protocol::Extended if was_open => {
-                self.push_control(Frame::Reset { stream: id, reason: Reason::Done, text: String::new() })
-            }
-            Protocol::V1 if was_open || !told => self.push_control(Frame::Close { stream: id }),
-            Protocol::Extended | Protocol::V1 => {}
+        // Version 1 has no half-open streams: its Close has gone or come.
+        if was_open && self.config.protocol == Protocol::Extended {
+            self.push_control(Frame::Reset { stream: id, reason: Reason::Done, text: String::new() });
         }
         self.remove_if_over(id);
     }

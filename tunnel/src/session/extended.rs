@@ -23,7 +23,7 @@ impl Session {
                 Ok(())
             }
             Frame::Pong { token } => {
-                self.keepalive.pong(token, now);
+                self.take_pong(token, now);
                 Ok(())
             }
             Frame::GoAway { reason, grace } => {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::schedule::Schedule;
 use super::streams::{Half, Stream};
 use super::{Event, Protocol, Session};
+use crate::error::StreamError;
 use crate::frame::{Frame, PAYLOAD_MAX};
 use crate::id::StreamId;
 
@@ -17,6 +18,19 @@ const CREDIT_IDLE_MAX: Duration = Duration::from_secs(2);
 impl Session {
     /// The next frame for the socket. Ask only when it can leave at once: what waits here can still be overtaken.
     pub fn poll_frame(&mut self, now: Instant) -> Option<Frame> {
+        self.poll_frame_within(PAYLOAD_MAX, now)
+    }
+
+    /// The same, with no more than `payload_max` bytes of data in it.
+    pub(crate) fn poll_frame_within(&mut self, payload_max: usize, now: Instant) -> Option<Frame> {
+        let frame = self.next_frame(payload_max, now);
+        if frame.as_ref().is_some_and(|frame| !matches!(frame, Frame::Pong { .. })) {
+            self.keepalive.spoke(now);
+        }
+        frame
+    }
+
+    fn next_frame(&mut self, payload_max: usize, now: Instant) -> Option<Frame> {
         if let Some(frame) = self.control.pop_front() {
             if let Frame::Ping { token } = frame {
                 self.keepalive.ping_left(token, now);
@@ -26,7 +40,7 @@ impl Session {
         if let Some(token) = self.pong_due.take() {
             return Some(Frame::Pong { token });
         }
-        self.poll_credit().or_else(|| self.poll_data(now))
+        self.poll_credit().or_else(|| self.poll_data(payload_max, now))
     }
 
     fn poll_credit(&mut self) -> Option<Frame> {
@@ -45,7 +59,7 @@ impl Session {
         None
     }
 
-    fn poll_data(&mut self, now: Instant) -> Option<Frame> {
+    fn poll_data(&mut self, payload_max: usize, now: Instant) -> Option<Frame> {
         while let Some(id) = self.schedule.pop() {
             let Some(stream) = self.streams.get_mut(id) else { continue };
             Schedule::popped(&mut stream.turn);
@@ -59,7 +73,7 @@ impl Session {
                 }
             }
             let was_full = stream.unsent.len() >= super::SEND_QUEUE_MIN;
-            let payload = stream.unsent.pop(PAYLOAD_MAX);
+            let payload = stream.unsent.pop(payload_max.min(PAYLOAD_MAX));
             stream.shrink_queue(&self.config.budget);
             stream.turn.sent(payload.len(), now);
             if was_full && stream.sending == Half::Open {
@@ -78,14 +92,25 @@ impl Session {
     /// All of the stream's bytes are out: tells the peer that no more follow.
     fn finish_sent(&mut self, id: StreamId) -> Option<Frame> {
         let stream = self.streams.get_mut(id)?;
-        stream.sending = Half::Finished;
-        if stream.detached {
-            self.leave(id);
-        }
         match self.config.protocol {
-            Protocol::Extended => Some(Frame::HalfClose { stream: id }),
-            // Version 1 can only close both sides, so its Close waits until the local side reads no more.
-            Protocol::V1 => self.control.pop_front(),
+            Protocol::Extended => {
+                stream.sending = Half::Finished;
+                if stream.detached {
+                    self.leave(id);
+                }
+                Some(Frame::HalfClose { stream: id })
+            }
+            // Version 1 can only close both directions. A Go agent would never say that its own has ended, and whoever waits
+            // for it would hold the stream for nobody. What has arrived stays readable, as after the peer's Close.
+            Protocol::V1 => {
+                stream.cut_sending(StreamError::Closed, &self.config.budget);
+                if stream.receiving == Half::Open {
+                    stream.receiving = Half::Finished;
+                }
+                self.wake_both(id);
+                self.remove_if_over(id);
+                Some(Frame::Close { stream: id })
+            }
         }
     }
 

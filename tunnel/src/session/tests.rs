@@ -5,6 +5,7 @@ mod flow;
 mod hostile;
 mod model;
 mod reference;
+mod suspicion;
 mod turns;
 mod v1;
 

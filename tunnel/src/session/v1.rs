@@ -16,7 +16,7 @@ impl Session {
                 self.pong_due = Some(token);
                 self.output = true;
             }
-            Frame::Pong { token } => self.keepalive.pong(token, now),
+            Frame::Pong { token } => self.take_pong(token, now),
             Frame::Connect { stream, target } if self.is_agent() => self.take_connect(stream, target, now)?,
             Frame::Connected { stream } if !self.is_agent() => self.take_connected(stream, now),
             Frame::Data { stream, payload } => self.take_v1_data(stream, &payload),

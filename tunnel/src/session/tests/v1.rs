@@ -92,12 +92,13 @@ fn as_an_agent_we_speak_as_the_recorded_one_does() {
     assert_eq!(agent.reads(ONE), (REQUEST.to_vec(), Ok(Read::Blocked)));
     agent.end.write_all(ONE, &pattern(1186), agent.now);
     agent.says(&[data(ONE, &pattern(1186))]);
+    // The recorded one waits for the server's Close before it says its own, which may then cross.
     agent.end.session.finish(ONE, agent.now);
-    agent.says(&[]);
+    agent.says(&[Frame::Close { stream: ONE }]);
     agent.hears(Frame::Close { stream: ONE });
     assert_eq!(agent.reads(ONE).1, Ok(Read::End));
     agent.end.session.detach(ONE);
-    agent.says(&[Frame::Close { stream: ONE }]);
+    agent.says(&[]);
     assert_eq!((agent.end.session.n_streams(), agent.end.budget.used()), (0, 0));
 }
 
@@ -203,6 +204,21 @@ fn a_dropped_handle_after_finish_sends_everything_and_then_close() {
 }
 
 #[test]
+fn who_has_said_all_closes_both_ways_and_holds_nothing() {
+    let mut server = Scripted::connected_server();
+    server.hears_data(ONE, b"what had come");
+    server.end.write_all(ONE, b"the last word", server.now);
+    server.end.session.finish(ONE, server.now);
+    server.says(&[data(ONE, b"the last word"), Frame::Close { stream: ONE }]);
+    server.hears_data(ONE, b"too late");
+    assert_eq!((server.reads(ONE), server.n_late()), ((b"what had come".to_vec(), Ok(Read::End)), 1));
+    server.end.session.detach(ONE);
+    server.hears(Frame::Close { stream: ONE });
+    server.says(&[]);
+    assert_eq!((server.end.session.n_streams(), server.end.budget.used()), (0, 0));
+}
+
+#[test]
 fn an_agent_that_cannot_connect_says_error() {
     let mut agent = Scripted::new(Role::Agent);
     agent.hears(Frame::Connect { stream: ONE, target: TARGET.into() });
@@ -303,4 +319,14 @@ fn a_version_1_session_drains_without_a_word() {
     agent.end.session.detach(ONE);
     agent.says(&[Frame::Close { stream: ONE }]);
     assert!(agent.end.session.is_drained());
+}
+
+#[test]
+fn a_stream_that_is_finished_and_dropped_before_it_was_accepted_is_refused() {
+    let mut agent = Scripted::new(Role::Agent);
+    agent.hears(Frame::Connect { stream: ONE, target: TARGET.into() });
+    agent.end.session.finish(ONE, agent.now);
+    agent.end.session.detach(ONE);
+    agent.says(&[Frame::Error { stream: ONE, text: String::new() }]);
+    assert_eq!((agent.end.session.n_streams(), agent.end.budget.used()), (0, 0));
 }
