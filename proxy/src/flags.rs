@@ -9,6 +9,7 @@ mod render;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter::Peekable;
 
 pub use read::{
     HostPort, address, count, duration, host_port, log_level, optional, path, positive, readable, secret, size, switch, text,
@@ -102,7 +103,7 @@ impl Values {
     /// Reads `args` (without the program's name) and `env` by the table `sections`.
     pub fn parse(sections: &[Section], args: impl IntoIterator<Item = String>, env: Env<'_>) -> Self {
         let mut values = Self { given: BTreeMap::new(), words: Vec::new(), errors: Vec::new() };
-        values.take_args(sections, args.into_iter());
+        values.take_args(sections, args.into_iter().peekable());
         for flag in flags(sections) {
             let fallback = || {
                 let from_env = flag.env.and_then(|name| Some((env(name).filter(|text| !text.is_empty())?, name)));
@@ -187,7 +188,7 @@ impl Values {
         if self.errors.is_empty() { Ok(value) } else { Err(self.errors) }
     }
 
-    fn take_args(&mut self, sections: &[Section], mut args: impl Iterator<Item = String>) {
+    fn take_args(&mut self, sections: &[Section], mut args: Peekable<impl Iterator<Item = String>>) {
         while let Some(arg) = args.next() {
             let Some(stripped) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).filter(|rest| !rest.is_empty()) else {
                 if arg == "--" {
@@ -214,7 +215,8 @@ impl Values {
             let text = match (inline, flag.value) {
                 (Some(text), _) => Some(text),
                 (None, None) => Some("true".to_owned()),
-                (None, Some(_)) => args.next(),
+                // A flag is no value: it may hold a secret, and a mistake shows the value.
+                (None, Some(_)) => args.next_if(|next| !is_flag(sections, next)),
             };
             match text {
                 None => self.errors.push(ConfigError::new(format!("--{name}"), "needs a value")),
@@ -227,6 +229,13 @@ impl Values {
             }
         }
     }
+}
+
+/// Whether `arg` is one of the flags, with or without a value.
+fn is_flag(sections: &[Section], arg: &str) -> bool {
+    let Some(stripped) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else { return false };
+    let name = stripped.split_once('=').map_or(stripped, |(name, _)| name);
+    flags(sections).any(|flag| flag.name == name)
 }
 
 fn flags(sections: &[Section]) -> impl Iterator<Item = &Flag> {

@@ -44,9 +44,10 @@ impl Upgrade {
 /// that nobody has checked.
 pub fn upgrade(version: Version, headers: &HeaderMap) -> Option<Upgrade> {
     let asked = version == Version::HTTP_11 && tokens(headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    let mut protocols = tokens(headers, UPGRADE);
+    // One that is no text is one too.
+    let mut protocols = members(headers, UPGRADE).map(<[u8]>::trim_ascii).filter(|protocol| !protocol.is_empty());
     match (asked, protocols.next(), protocols.next()) {
-        (true, Some(protocol), None) => Upgrade::from_token(protocol),
+        (true, Some(protocol), None) => Upgrade::from_token(std::str::from_utf8(protocol).ok()?),
         _ => None,
     }
 }
@@ -85,12 +86,14 @@ pub fn clean_request(version: Version, headers: &mut HeaderMap) {
 
 /// Removes the hop-by-hop headers of an answer; a 101 keeps `Connection: upgrade` and `Upgrade`. Nothing is added.
 pub fn clean_response(status: StatusCode, headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers, status == StatusCode::SWITCHING_PROTOCOLS);
+    let switches = tokens(headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    remove_hop_by_hop(headers, switches && status == StatusCode::SWITCHING_PROTOCOLS);
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
     let named: Vec<_> = tokens(headers, CONNECTION).filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect();
-    let protocol = if keep_upgrade { headers.get(UPGRADE).cloned() } else { None };
+    let mut lines = headers.get_all(UPGRADE).iter();
+    let protocol = lines.find(|line| keep_upgrade && !line.as_bytes().trim_ascii().is_empty()).cloned();
     for name in named {
         headers.remove(name);
     }
@@ -110,12 +113,17 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
 /// it is the caller's `Authorization` in other clothes.
 fn remove_websocket_tokens(headers: &mut HeaderMap) {
     const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
-    let is_token = |protocol: &str| protocol.get(..BEARER.len()).is_some_and(|start| start.eq_ignore_ascii_case(BEARER));
-    if !tokens(headers, SEC_WEBSOCKET_PROTOCOL).any(is_token) {
+    // Bytes that are no text hide no token: the API server would find its beginning all the same.
+    let is_token = |member: &&[u8]| {
+        let text = String::from_utf8_lossy(member);
+        text.trim().get(..BEARER.len()).is_some_and(|start| start.eq_ignore_ascii_case(BEARER))
+    };
+    if !members(headers, SEC_WEBSOCKET_PROTOCOL).any(|member| is_token(&member)) {
         return;
     }
-    let kept: Vec<_> = tokens(headers, SEC_WEBSOCKET_PROTOCOL).filter(|protocol| !is_token(protocol)).collect();
-    let kept = HeaderValue::from_str(&kept.join(", "));
+    let kept = members(headers, SEC_WEBSOCKET_PROTOCOL).filter(|member| !is_token(member)).map(<[u8]>::trim_ascii);
+    let kept: Vec<_> = kept.filter(|member| !member.is_empty()).collect();
+    let kept = HeaderValue::from_bytes(&kept.join(&b", "[..]));
     headers.remove(SEC_WEBSOCKET_PROTOCOL);
     if let Some(kept) = kept.ok().filter(|kept| !kept.is_empty()) {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, kept);
@@ -129,10 +137,15 @@ fn starts_with(name: &str, prefix: &str) -> bool {
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(same)
 }
 
-/// The members of a comma-separated header, over all its lines; those that are no text are passed over.
+/// The members of a comma-separated header that are text, over all its lines.
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    let members = headers.get_all(name).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    members.filter_map(|member| std::str::from_utf8(member).ok()).map(str::trim).filter(|token| !token.is_empty())
+    let texts = members(headers, name).filter_map(|member| std::str::from_utf8(member).ok());
+    texts.map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// The members of a comma-separated header as they stand, over all its lines.
+fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(name).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
 }
 
 #[cfg(test)]

@@ -51,6 +51,14 @@ fn a_switch_can_be_turned_off_and_a_value_may_start_with_a_dash() {
 }
 
 #[test]
+fn a_flag_is_no_other_flags_value_and_so_no_secret_is_told_as_one() {
+    let mut values = parse(&["--drain", "--token=hush"], &[]);
+    let token: SecretString = values.get("token", secret).expect("a token");
+    assert_eq!(token.expose_secret(), "hush");
+    assert_eq!(values.finish(()), Err(vec![ConfigError::new("--drain", "needs a value")]));
+}
+
+#[test]
 fn the_command_line_wins_over_the_environment_and_that_over_the_default() {
     let drain = |args: &[&str], env: &[(&str, &str)]| parse(args, env).get("drain", duration);
     assert_eq!(drain(&[], &[]), Some(Duration::from_secs(30)));

@@ -50,6 +50,16 @@ fn impersonation_is_found_in_any_case_and_inside_connection() {
 }
 
 #[test]
+fn a_token_among_the_protocols_is_found_also_where_its_bytes_are_no_text() {
+    let mut headers = HeaderMap::new();
+    let protocols =
+        HeaderValue::from_bytes(b"v5.channel.k8s.io,base64url.bearer.authorization.k8s.io.hush\xff").expect("a value");
+    headers.insert("sec-websocket-protocol", protocols);
+    clean_request(Version::HTTP_11, &mut headers);
+    assert_eq!(headers, map(&[("sec-websocket-protocol", "v5.channel.k8s.io")]));
+}
+
+#[test]
 fn an_upgrade_keeps_its_protocol_and_nothing_else_of_the_hop() {
     let mut headers =
         map(&[("connection", "keep-alive, Upgrade, x-a"), ("upgrade", "SPDY/3.1"), ("x-a", "1"), ("keep-alive", "1")]);
