@@ -25,10 +25,11 @@ use tunnel::handshake;
 use tunnel::id::{ClusterId, SessionId};
 use tunnel::{Budget, Protocol, Reason, Role, SessionConfig};
 
-use crate::auth::{Tokens, bearer};
+use crate::auth::{TokenDigest, bearer};
 use crate::config::ServerConfig;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::roster::Roster;
 
 /// How long an agent's head may take to come; what is not upgraded by then is not an agent.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,7 +45,7 @@ const SESSIONS_PER_CLUSTER_MAX: usize = 32;
 pub(crate) struct Agents {
     pub(crate) host: Host,
     pub(crate) tls: Option<ServerTls>,
-    pub(crate) tokens: Tokens,
+    pub(crate) roster: Arc<Roster>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) drain: Drain,
@@ -57,19 +58,17 @@ pub(crate) struct SessionLimits {
     session_budget: usize,
     process_budget: Arc<Budget>,
     silence_max: Duration,
-    ping_interval: Duration,
     drain_max: Duration,
     next_id: AtomicU64,
 }
 
 impl SessionLimits {
-    pub(crate) fn new(config: &ServerConfig) -> Self {
+    pub(crate) fn new(config: &ServerConfig, process_budget: Arc<Budget>) -> Self {
         Self {
             streams_max: config.streams_max,
             session_budget: config.session_budget,
-            process_budget: Arc::new(Budget::new(config.process_budget)),
+            process_budget,
             silence_max: config.silence_max,
-            ping_interval: config.ping_interval,
             drain_max: config.drain_max,
             next_id: AtomicU64::new(1),
         }
@@ -81,10 +80,16 @@ impl SessionLimits {
             name: concat!("postern-server/", env!("CARGO_PKG_VERSION")).to_owned(),
             streams_max: self.streams_max,
             silence_max: self.silence_max,
-            ping_interval: self.ping_interval,
             ..SessionConfig::new(Role::Server, protocol, budget)
         }
     }
+}
+
+/// Who an agent turned out to be.
+struct Admitted {
+    cluster: ClusterId,
+    /// By which of its tokens.
+    token: TokenDigest,
 }
 
 impl Agents {
@@ -128,10 +133,10 @@ impl Agents {
         match request.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok"),
             "/connect" => match self.admit(peer, &request, late) {
-                Ok((cluster, accept_key)) => {
+                Ok((admitted, accept_key)) => {
                     let offer = request.headers().get(handshake::HEADER).map(HeaderValue::as_bytes);
                     let protocol = handshake::negotiate(offer);
-                    self.begin(peer, cluster, protocol, hyper::upgrade::on(&mut request));
+                    self.begin(peer, admitted, protocol, hyper::upgrade::on(&mut request));
                     switching(&accept_key, protocol)
                 }
                 Err(refused) => *refused,
@@ -146,13 +151,13 @@ impl Agents {
         peer: SocketAddr,
         request: &Request<Incoming>,
         late: Late,
-    ) -> Result<(ClusterId, String), Box<Response<Body>>> {
+    ) -> Result<(Admitted, String), Box<Response<Body>>> {
         let refused = |status, why: &str| Err(Box::new(text(status, why)));
         let headers = request.headers();
         if headers.contains_key(ORIGIN) {
             return refused(StatusCode::FORBIDDEN, "browsers are not welcome here");
         }
-        let Some(cluster) = bearer(headers).and_then(|token| self.tokens.cluster_of(token)) else {
+        let Some((cluster, token)) = bearer(headers).and_then(|token| self.roster.cluster_of(token)) else {
             self.metrics.auth_failed("connect");
             tracing::warn!(%peer, "an agent was refused: its token is missing or unknown");
             return refused(StatusCode::UNAUTHORIZED, "the token is missing or unknown");
@@ -161,7 +166,7 @@ impl Agents {
             _ if self.drain.is_started() => Some("the server is stopping"),
             Late::Draining => Some("the server is stopping"),
             Late::Crowded => Some("too many agents connect at once"),
-            Late::No if self.registry.n_sessions(cluster) >= SESSIONS_PER_CLUSTER_MAX => {
+            Late::No if self.registry.n_sessions(&cluster) >= SESSIONS_PER_CLUSTER_MAX => {
                 Some("the cluster has too many sessions")
             }
             Late::No => None,
@@ -175,18 +180,18 @@ impl Agents {
             && hygiene::upgrade(request.version(), headers) == Some(Upgrade::WebSocket)
             && headers.get("sec-websocket-version").is_some_and(|version| version == "13");
         match headers.get("sec-websocket-key") {
-            Some(key) if is_websocket => Ok((cluster.clone(), derive_accept_key(key.as_bytes()))),
+            Some(key) if is_websocket => Ok((Admitted { cluster, token }, derive_accept_key(key.as_bytes()))),
             _ => refused(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket (version 13) for agents"),
         }
     }
 
-    fn begin(self: &Arc<Self>, peer: SocketAddr, cluster: ClusterId, protocol: Protocol, upgraded: OnUpgrade) {
+    fn begin(self: &Arc<Self>, peer: SocketAddr, admitted: Admitted, protocol: Protocol, upgraded: OnUpgrade) {
         let id = SessionId(self.sessions.next_id.fetch_add(1, Ordering::Relaxed));
         let agents = self.clone();
-        let span = tracing::info_span!("session", session = id.0, %cluster, %peer);
+        let span = tracing::info_span!("session", session = id.0, cluster = %admitted.cluster, %peer);
         let session = async move {
             match upgraded.await {
-                Ok(upgraded) => agents.hold(id, &cluster, protocol, upgraded).await,
+                Ok(upgraded) => agents.hold(id, &admitted, protocol, upgraded).await,
                 Err(error) => tracing::info!(%error, "an agent's upgrade did not come about"),
             }
         };
@@ -194,7 +199,8 @@ impl Agents {
     }
 
     /// Holds a session from its hello to its end.
-    async fn hold(&self, id: SessionId, cluster: &ClusterId, protocol: Protocol, upgraded: hyper::upgrade::Upgraded) {
+    async fn hold(&self, id: SessionId, admitted: &Admitted, protocol: Protocol, upgraded: hyper::upgrade::Upgraded) {
+        let Admitted { cluster, token } = admitted;
         let Ok(parts) = upgraded.downcast::<TokioIo<Connection>>() else {
             tracing::error!("an agent's connection is not of the kind that was accepted");
             return;
@@ -206,9 +212,20 @@ impl Agents {
             if joining.established().await.is_ok() {
                 let agent = joining.peer().map(|peer| peer.name).unwrap_or_default();
                 tracing::info!(?protocol, agent, "session up");
-                self.registry.join(cluster, id, joining.clone());
+                let has_entered = self.registry.join(cluster, id, joining.clone(), *token);
+                // It may have been revoked since it was presented. Who revokes looks for sessions later than this. What did
+                // not enter would be found by nobody; its agent dials again.
+                if !has_entered || !self.roster.accepts(cluster, token) {
+                    joining.close(Reason::Revoked);
+                }
             }
-            std::future::pending::<()>().await;
+            loop {
+                joining.suspicion(true).await;
+                tracing::info!("session suspect");
+                joining.suspicion(false).await;
+                tracing::info!("session trusted again");
+                self.registry.trust();
+            }
         };
         let mut drain = self.drain.clone();
         let leave_word = async {

@@ -2,43 +2,55 @@
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tunnel::id::ClusterId;
 
 use crate::config::ClusterConfig;
 
+/// What is kept of a token.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    pub(crate) fn of(token: &SecretString) -> Self {
+        Self(Sha256::digest(token.expose_secret()).into())
+    }
+}
+
 /// The digests of all clusters' tokens.
 pub(crate) struct Tokens {
-    digests: Vec<([u8; 32], usize)>,
+    digests: Vec<(TokenDigest, usize)>,
     clusters: Vec<ClusterId>,
 }
 
 impl Tokens {
     pub(crate) fn new(clusters: &[ClusterConfig]) -> Self {
-        let digests = clusters.iter().enumerate().flat_map(|(index, cluster)| {
-            cluster.tokens.iter().map(move |token| (Sha256::digest(token.expose_secret()).into(), index))
-        });
+        let digests = clusters
+            .iter()
+            .enumerate()
+            .flat_map(|(index, cluster)| cluster.tokens.iter().map(move |token| (TokenDigest::of(token), index)));
         Self { digests: digests.collect(), clusters: clusters.iter().map(|cluster| cluster.id.clone()).collect() }
     }
 
     /// Whose token it is. Takes as long for a wrong token as for a right one.
-    pub(crate) fn cluster_of(&self, token: &[u8]) -> Option<&ClusterId> {
+    pub(crate) fn cluster_of(&self, token: &[u8]) -> Option<(&ClusterId, TokenDigest)> {
         self.find(token, &mut |_| {})
     }
 
     /// `compared` hears of every comparison, so that a test can count them.
-    fn find(&self, token: &[u8], compared: &mut dyn FnMut(usize)) -> Option<&ClusterId> {
+    fn find(&self, token: &[u8], compared: &mut dyn FnMut(usize)) -> Option<(&ClusterId, TokenDigest)> {
         let presented: [u8; 32] = Sha256::digest(token).into();
         // No digest's cluster has the highest index there is.
         let mut found = u64::MAX;
         for (digest, index) in &self.digests {
-            let equal: Choice = digest.ct_eq(&presented);
+            let equal: Choice = digest.0.ct_eq(&presented);
             found.conditional_assign(&(*index as u64), equal);
             compared(*index);
         }
-        usize::try_from(found).ok().and_then(|index| self.clusters.get(index))
+        let cluster = usize::try_from(found).ok().and_then(|index| self.clusters.get(index))?;
+        Some((cluster, TokenDigest(presented)))
     }
 }
 
@@ -70,7 +82,7 @@ mod tests {
         for (token, expected) in [("token-0", Some("c0")), ("token-6", Some("c6")), ("wrong", None), ("", None)] {
             let mut compared = Vec::new();
             let found = tokens.find(token.as_bytes(), &mut |index| compared.push(index));
-            assert_eq!(found.map(ClusterId::as_str), expected);
+            assert_eq!(found.map(|(cluster, _)| cluster.as_str()), expected);
             assert_eq!(compared, (0..7).collect::<Vec<_>>(), "for {token:?}");
         }
     }

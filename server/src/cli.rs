@@ -49,7 +49,7 @@ pub(crate) const FLAGS: &[Section] = &[
         flags: &[Flag::value(
             "clusters",
             "FILE",
-            "JSON list of {\"id\", \"token\", \"targetAddr\", \"alias\"}; the environment variable holds the JSON itself",
+            "JSON list of {\"id\", \"token\", \"targetAddr\", \"alias\"}, read again when it changes; the environment variable holds the JSON itself",
         )
         .env("CLUSTERS")],
     },
@@ -175,9 +175,14 @@ A JSON list, at most 1 MiB, of objects with these keys, in any case. Unknown key
 | key | default | meaning |
 |---|---|---|
 | `id` | | the cluster's name in paths: `/tunnel/ID/`; 1-63 of `a-z`, `0-9`, `.` and `-`, alphanumeric at each end |
-| `token` | | what its agent presents; no two clusters have the same |
+| `token` | | what its agents present; no two clusters have the same |
+| `tokens` | `[]` | a list of more tokens, beside `token` or for it: while one is rotated, old and new are both good |
 | `targetAddr` | `{}` | what a version 1 agent is asked to dial |
 | `alias` | | the name in logs and metrics for an `id` that breaks the rule above |
+
+The file is looked at every second and taken whole when it changes. A cluster or token that is gone loses its sessions at
+once; no other cluster notices. A file with mistakes is refused whole with a line in the log for each, and the list stays as
+it was; an empty list is a mistake too, so the last cluster is revoked by giving it another token. What came by environment stays for the life of the process.
 
 ## Metrics
 

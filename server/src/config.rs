@@ -21,7 +21,8 @@ pub struct ServerConfig {
     pub ops_addr: Option<SocketAddr>,
     /// The clusters that may be reached; never empty, ids, routes and tokens are distinct.
     pub clusters: Vec<ClusterConfig>,
-    /// The file that the clusters were read from, `None` when they came by environment.
+    /// The file that the clusters were read from, which is read again when it changes; `None` when they came by
+    /// environment.
     pub clusters_file: Option<String>,
     /// Certificate, key and client CA; `None` = both listeners are plain.
     pub tls: Option<TlsFiles>,
@@ -43,9 +44,9 @@ pub struct ServerConfig {
     pub park_max: Duration,
     /// "Just lost" means no longer ago than this.
     pub park_window: Duration,
-    /// Requests that wait so at once, over all clusters; more are refused.
+    /// Requests that wait so at once, over all clusters, and of one no more than are free; others are refused.
     pub park_requests_max: usize,
-    /// Bytes of heads that wait so at once, over all clusters.
+    /// Bytes of heads that wait so at once, shared in the same way.
     pub park_bytes_max: usize,
     /// Streams of one session at once.
     pub streams_max: usize,
@@ -55,8 +56,6 @@ pub struct ServerConfig {
     pub process_budget: usize,
     /// A session from which no byte came for this long is replaced.
     pub silence_max: Duration,
-    /// How often a session is pinged.
-    pub ping_interval: Duration,
 }
 
 /// How the internal listener treats TLS.
@@ -106,8 +105,6 @@ impl Default for ServerConfig {
             process_budget: 1 << 30,
             // Three pings unheard, as version 1 has it.
             silence_max: Duration::from_secs(45),
-            // Below the shortest idle timeout that load balancers come with (30 s).
-            ping_interval: Duration::from_secs(15),
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::config::ServerConfig;
 use crate::front_door::refusal::Refusal;
 use crate::metrics::Metrics;
 use crate::registry::{Absent, Registry};
+use crate::roster::Roster;
 pub(crate) use answer::Record;
 
 /// Sessions that are asked for one request at most: each may drain, or turn out full, since it was chosen.
@@ -55,20 +56,21 @@ pub(crate) struct Forward {
     rate_wait_max: Duration,
     body_max: usize,
     header_timeout: Option<Duration>,
-    targets: std::collections::BTreeMap<ClusterId, String>,
+    roster: Arc<Roster>,
 }
 
 impl Forward {
-    pub(crate) fn new(config: &ServerConfig, host: Host, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(config: &ServerConfig, host: Host, parts: (Arc<Roster>, Arc<Registry>, Arc<Metrics>)) -> Self {
+        let (roster, registry, metrics) = parts;
         Self {
             host,
+            roster,
             registry,
             metrics,
             rate: RateLimit::new(config.rate_limit, config.rate_limit),
             rate_wait_max: config.rate_wait_max,
             body_max: config.request_body_max,
             header_timeout: config.response_header_timeout,
-            targets: config.clusters.iter().map(|cluster| (cluster.id.clone(), cluster.target_addr.clone())).collect(),
         }
     }
 
@@ -132,10 +134,10 @@ impl Forward {
         }
         let is_upgrade = hygiene::upgrade(request.version(), request.headers()).is_some();
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
-        let open = Open { class: record.class(is_upgrade), request_id: record.request_id().to_owned(), ..self.open(cluster) };
-        let (request, too_large) = self.outbound(cluster, request, is_upgrade)?;
+        let open = Open { class: record.class(is_upgrade), request_id: record.request_id().to_owned(), ..Open::default() };
+        let (mut request, too_large) = self.outbound(request, is_upgrade)?;
 
-        let stream = self.stream(cluster, head_bytes(&request), open).await?;
+        let stream = self.stream(cluster, &mut request, open).await?;
         let (mut sender, alive) = self.converse(stream).await.map_err(|error| broken(&error, repeatable))?;
         let sent = sender.send_request(expect::hold_until_continue(request));
         let answered = match self.header_timeout {
@@ -151,12 +153,7 @@ impl Forward {
     }
 
     /// The request as it enters the tunnel, and whether its body turned out too large.
-    fn outbound(
-        &self,
-        cluster: &ClusterId,
-        request: Request<Body>,
-        is_upgrade: bool,
-    ) -> Result<(Request<Body>, Arc<AtomicBool>), Refusal> {
+    fn outbound(&self, request: Request<Body>, is_upgrade: bool) -> Result<(Request<Body>, Arc<AtomicBool>), Refusal> {
         let too_large = Arc::new(AtomicBool::new(false));
         let (mut head, body) = request.into_parts();
         let limited = body::limited(body, self.body_max).map_err(|error| Refusal::BodyTooLarge { max: error.max })?;
@@ -171,9 +168,6 @@ impl Forward {
             head.headers.remove(EXPECT);
         }
         head.version = Version::HTTP_11;
-        // The agent puts its own in place; a version 1 agent passes this one on.
-        let target = self.targets.get(cluster).map(String::as_str).unwrap_or_default();
-        head.headers.insert(HOST, HeaderValue::from_str(target).unwrap_or(HeaderValue::from_static("kubernetes")));
         if !is_upgrade {
             // One request per stream. A version 1 agent relies on it to see the end of the answer.
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -188,17 +182,22 @@ impl Forward {
         Ok((request, too_large))
     }
 
-    fn open(&self, cluster: &ClusterId) -> Open {
-        Open { target: self.targets.get(cluster).cloned().unwrap_or_default(), ..Open::default() }
-    }
-
-    async fn stream(&self, cluster: &ClusterId, head_bytes: usize, open: Open) -> Result<TunnelStream, Refusal> {
+    /// A stream for the request, which is then addressed to where the stream leads.
+    async fn stream(&self, cluster: &ClusterId, request: &mut Request<Body>, mut open: Open) -> Result<TunnelStream, Refusal> {
+        let head_bytes = head_bytes(request);
         let mut full = Vec::new();
         for _ in 0..PLACES_MAX {
             let placed = self.registry.place(cluster, head_bytes, &full).await;
             let (id, session) = placed.map_err(|absent| refusal_of(absent, cluster))?;
+            // Not earlier: while the request waited, the clusters file may have changed.
+            open.target = self.roster.target(cluster);
             match session.open(open.clone()) {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    // The agent puts its own in place; a version 1 agent passes this one on.
+                    let host = HeaderValue::from_str(&open.target).unwrap_or(HeaderValue::from_static("kubernetes"));
+                    request.headers_mut().insert(HOST, host);
+                    return Ok(stream);
+                }
                 // It ended since it was chosen; another may be there.
                 Err(OpenError::Ended | OpenError::Draining | OpenError::Ids) => {}
                 Err(OpenError::Streams { .. } | OpenError::Budget) => full.push(id),

@@ -6,7 +6,6 @@ mod route;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use host::tls::ServerTls;
@@ -19,11 +18,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use proxy::body::{Body, BoxError};
 use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX, HEAD_LIST_MAX};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::admin::Admin;
 use crate::config::InternalTls;
 use crate::forward::{Caller, Forward};
+use crate::roster::Roster;
 use fragment::Watched;
 use refusal::Refusal;
 pub(crate) use route::Routes;
@@ -60,7 +61,7 @@ pub(crate) struct FrontDoor {
     pub(crate) host: Host,
     pub(crate) tls: Option<ServerTls>,
     pub(crate) internal_tls: InternalTls,
-    pub(crate) routes: Routes,
+    pub(crate) roster: Arc<Roster>,
     pub(crate) forward: Arc<Forward>,
     /// Serves health and metrics here too, unless they have a listener of their own.
     pub(crate) admin: Option<Arc<Admin>>,
@@ -81,21 +82,21 @@ impl FrontDoor {
         };
         let caller = Caller { peer };
         let (connection, fragments) = Watched::new(connection);
-        let has_asked = Arc::new(AtomicBool::new(false));
+        let (asks, asked) = watch::channel(false);
         let service = {
-            let (front_door, has_asked) = (self.clone(), has_asked.clone());
+            let front_door = self.clone();
             service_fn(move |request: Request<Incoming>| {
-                has_asked.store(true, Ordering::Relaxed);
+                asks.send_replace(true);
                 let (front_door, caller) = (front_door.clone(), caller.clone());
                 let was_cut = fragments.was_cut(request.method(), request.uri());
                 async move { Ok::<_, Infallible>(front_door.answer(&caller, request, late, was_cut).await) }
             })
         };
-        let served = self.converse(connection, service, late);
+        let served = self.converse(connection, service, late, asked.clone());
         // A client that begins a head, a preface or a handshake and goes no further holds no place.
         let silent = async {
             tokio::time::sleep(HEAD_TIMEOUT).await;
-            if has_asked.load(Ordering::Relaxed) {
+            if *asked.borrow() {
                 std::future::pending::<()>().await;
             }
         };
@@ -108,7 +109,13 @@ impl FrontDoor {
         }
     }
 
-    async fn converse<S, F>(&self, connection: Watched, service: S, late: Late) -> Result<(), BoxError>
+    async fn converse<S, F>(
+        &self,
+        connection: Watched,
+        service: S,
+        late: Late,
+        mut asked: watch::Receiver<bool>,
+    ) -> Result<(), BoxError>
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = F>,
         F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
@@ -116,10 +123,19 @@ impl FrontDoor {
         let mut drain = self.drain.clone();
         let builder = builder(&self.host);
         let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(connection), service));
+        let has_to_go = async {
+            match late {
+                Late::No => drain.started().await,
+                // Who came late is told so once, and is not kept: a `Connection: close` says nothing over HTTP/2.
+                Late::Draining | Late::Crowded => {
+                    // An error would say that the service, which the connection holds, is gone.
+                    let _ = asked.wait_for(|asked| *asked).await;
+                }
+            }
+        };
         tokio::select! {
             biased;
-            // Who came late is told so, which ends the connection too.
-            () = drain.started(), if late == Late::No => {}
+            () = has_to_go => {}
             ended = connection.as_mut() => return ended,
         }
         connection.as_mut().graceful_shutdown();
@@ -145,7 +161,7 @@ impl FrontDoor {
                 None => proxy::plain::not_found(),
             };
         }
-        let routed = if was_cut { Err(Refusal::Fragment) } else { self.routes.route(request.uri()) };
+        let routed = if was_cut { Err(Refusal::Fragment) } else { self.roster.route(request.uri()) };
         let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
         match routed {
             Ok((cluster, target)) => {

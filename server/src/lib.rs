@@ -13,6 +13,7 @@ mod front_door;
 mod kubeconfig;
 mod metrics;
 mod registry;
+mod roster;
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use host::{Door, Drain, Host};
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tunnel::Reason;
+use tunnel::{Budget, Reason};
 
 pub use config::{ClusterConfig, ServerConfig};
 pub use proxy::program::StartError;
@@ -30,9 +31,10 @@ use admin::Admin;
 use agents::{Agents, SessionLimits};
 use config::InternalTls;
 use forward::Forward;
-use front_door::{FrontDoor, Routes};
+use front_door::FrontDoor;
 use metrics::Metrics;
 use registry::Registry;
+use roster::{ClustersFile, Roster};
 
 /// Agents shaking hands at once; sessions do not count. A fleet of thousands comes back within seconds of each other.
 const AGENT_HANDSHAKES_MAX: u32 = 4096;
@@ -64,30 +66,37 @@ struct Server {
     front_door: Arc<FrontDoor>,
     admin: Arc<Admin>,
     registry: Arc<Registry>,
+    clusters_file: Option<ClustersFile>,
 }
 
 impl Server {
     async fn bind(config: ServerConfig, host: Host, drain: Drain) -> Result<Self, StartError> {
+        let roster = Arc::new(Roster::new(&config.clusters));
         let registry = Arc::new(Registry::new(&config, host.clone()));
-        let metrics = Arc::new(Metrics::new(&host, registry.clone(), config.park_requests_max));
+        let budget = Arc::new(Budget::new(config.process_budget));
+        let metrics = Arc::new(Metrics::new(&host, registry.clone(), budget.clone()));
         let admin = Arc::new(Admin { registry: registry.clone(), metrics: metrics.clone(), drain: drain.clone() });
         let agents = Arc::new(Agents {
             host: host.clone(),
             tls: tls(&host, &config, ALPN_HTTP1)?,
-            tokens: auth::Tokens::new(&config.clusters),
+            roster: roster.clone(),
             registry: registry.clone(),
             metrics: metrics.clone(),
             drain: drain.clone(),
-            sessions: SessionLimits::new(&config),
+            sessions: SessionLimits::new(&config, budget),
         });
         let front_door = Arc::new(FrontDoor {
             host: host.clone(),
             tls: if config.internal_tls == InternalTls::Off { None } else { tls(&host, &config, ALPN_HTTP)? },
             internal_tls: config.internal_tls,
-            routes: Routes::new(&config.clusters),
-            forward: Arc::new(Forward::new(&config, host.clone(), registry.clone(), metrics)),
+            roster: roster.clone(),
+            forward: Arc::new(Forward::new(&config, host.clone(), (roster.clone(), registry.clone(), metrics.clone()))),
             admin: config.ops_addr.is_none().then(|| admin.clone()),
             drain: drain.clone(),
+        });
+        let clusters_file = config.clusters_file.clone().map(|path| {
+            let (host, registry) = (host.clone(), registry.clone());
+            ClustersFile { host, path, roster, registry, metrics }
         });
         let bind = async |flag, name, addr, connections_max| {
             Door::bind(&host, name, addr, connections_max).await.map_err(|source| StartError::Bind { flag, addr, source })
@@ -98,7 +107,7 @@ impl Server {
             Some(addr) => Some(bind("ops-addr", "ops", addr, OPS_CONNECTIONS_MAX).await?),
             None => None,
         };
-        Ok(Self { config, host: host.clone(), drain, public, internal, ops, agents, front_door, admin, registry })
+        Ok(Self { config, host: host.clone(), drain, public, internal, ops, agents, front_door, admin, registry, clusters_file })
     }
 
     async fn serve(self) {
@@ -112,6 +121,11 @@ impl Server {
                 ops.serve(&self.host, drain(), |connection, _| serve_admin(self.admin.clone(), connection)).await;
             }
         };
+        let clusters = async {
+            if let Some(file) = &self.clusters_file {
+                file.follow().await;
+            }
+        };
         let drained = async {
             drain().started().await;
             self.finish().await;
@@ -119,7 +133,7 @@ impl Server {
         tokio::select! {
             biased;
             () = drained => {}
-            _ = async { tokio::join!(public, internal, ops) } => {}
+            _ = async { tokio::join!(public, internal, ops, clusters) } => {}
         }
     }
 

@@ -10,9 +10,10 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::TypedMetric;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exposition;
+use tunnel::Budget;
 use tunnel::id::ClusterId;
 
 use crate::registry::Registry;
@@ -21,7 +22,7 @@ use crate::registry::Registry;
 const DURATION_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0];
 
 /// Name, labels and meaning of each, as REFERENCE.md prints them and a scrape explains them.
-pub(crate) const METRICS: [(&str, &str, &str); 8] = [
+pub(crate) const METRICS: [(&str, &str, &str); 10] = [
     (
         "proxy_requests",
         "cluster, method, code",
@@ -33,7 +34,9 @@ pub(crate) const METRICS: [(&str, &str, &str); 8] = [
     ("refusals", "reason", "Requests that this server refused itself"),
     ("agents_connected", "", "Sessions of agents"),
     ("tunnel_active_connections", "cluster", "Streams that run"),
+    ("tunnel_reserved_bytes", "", "Memory reserved for the bytes of all tunnels, of process-budget"),
     ("requests_parked", "", "Requests that wait for a session"),
+    ("clusters_file_refused", "", "Times that a changed clusters file was refused and the old list stayed"),
 ];
 
 fn help(name: &str) -> &'static str {
@@ -47,8 +50,12 @@ pub(crate) struct Metrics {
     durations: Family<ClusterLabel, Histogram, fn() -> Histogram>,
     /// Requests refused by the rate limit.
     pub(crate) rate_limited: Counter,
+    /// Changed clusters files that had mistakes.
+    pub(crate) clusters_file_refused: Counter,
     auth_failures: Family<EndpointLabel, Counter>,
     refusals: Family<ReasonLabel, Counter>,
+    reserved: Gauge,
+    budget: Arc<Budget>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,22 +81,27 @@ struct ReasonLabel {
 }
 
 impl Metrics {
-    pub(crate) fn new(host: &Host, sessions: Arc<Registry>, park_requests_max: usize) -> Self {
+    pub(crate) fn new(host: &Host, sessions: Arc<Registry>, budget: Arc<Budget>) -> Self {
         let mut registry = ops::registry(host, env!("CARGO_PKG_VERSION"));
         let metrics = Self {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             rate_limited: Counter::default(),
+            clusters_file_refused: Counter::default(),
             auth_failures: Family::default(),
             refusals: Family::default(),
+            reserved: Gauge::default(),
+            budget,
             registry: Exposition::default(),
         };
         registry.register("proxy_requests", help("proxy_requests"), metrics.requests.clone());
         registry.register("proxy_request_duration_seconds", help("proxy_request_duration_seconds"), metrics.durations.clone());
         registry.register("proxy_rate_limited", help("proxy_rate_limited"), metrics.rate_limited.clone());
+        registry.register("clusters_file_refused", help("clusters_file_refused"), metrics.clusters_file_refused.clone());
         registry.register("auth_failures", help("auth_failures"), metrics.auth_failures.clone());
         registry.register("refusals", help("refusals"), metrics.refusals.clone());
-        registry.register_collector(Box::new(Fleet { sessions, park_requests_max }));
+        registry.register("tunnel_reserved_bytes", help("tunnel_reserved_bytes"), metrics.reserved.clone());
+        registry.register_collector(Box::new(Fleet { sessions }));
         Self { registry, ..metrics }
     }
 
@@ -112,6 +124,7 @@ impl Metrics {
 
     /// All metrics as text.
     pub(crate) fn text(&self) -> String {
+        self.reserved.set(i64::try_from(self.budget.used()).unwrap_or(i64::MAX));
         ops::metrics_text(&self.registry)
     }
 }
@@ -135,7 +148,6 @@ fn method_label(method: &Method) -> &'static str {
 /// What the registry knows, counted at each scrape.
 struct Fleet {
     sessions: Arc<Registry>,
-    park_requests_max: usize,
 }
 
 impl fmt::Debug for Fleet {
@@ -151,7 +163,7 @@ impl Collector for Fleet {
         for (cluster, handle) in &sessions {
             *clusters.entry(cluster.clone()).or_default() += handle.n_streams();
         }
-        let n_parked = self.sessions.n_parked(self.park_requests_max);
+        let n_parked = self.sessions.n_parked();
         for (name, value) in [("agents_connected", sessions.len()), ("requests_parked", n_parked)] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help(name), None, gauge.metric_type())?)?;
@@ -176,7 +188,7 @@ mod tests {
     async fn a_scrape_and_the_reference_name_the_same_metrics() {
         let host = Host::real();
         let registry = Arc::new(Registry::new(&ServerConfig::default(), host.clone()));
-        let metrics = Metrics::new(&host, registry, 1);
+        let metrics = Metrics::new(&host, registry, Arc::new(Budget::new(1)));
         metrics.request_ended("edge-1", &Method::GET, 200, 0.1);
         metrics.auth_failed("connect");
         metrics.refused("Offline");

@@ -1,52 +1,58 @@
 //! Registry: where each cluster's sessions are now, and how loaded. Sessions of one cluster may coexist.
 
+mod parking;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use host::Host;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-use tunnel::SessionHandle;
 use tunnel::id::{ClusterId, SessionId};
+use tunnel::{Reason, SessionHandle};
 
+use crate::auth::TokenDigest;
 use crate::config::ServerConfig;
+use crate::roster::{Changes, Roster};
+use parking::Parking;
 
 /// All configured clusters and their live sessions.
 pub(crate) struct Registry {
     host: Host,
     clusters: Mutex<BTreeMap<ClusterId, Cluster>>,
-    /// Counts up when a session joins.
-    joined: watch::Sender<u64>,
+    /// A session joined, or the clusters are others.
+    changed: Notify,
     parking: Parking,
 }
 
 struct Cluster {
     sessions: Vec<Entry>,
-    /// When the last session was lost; the start of the process counts, since its predecessor's sessions were lost then.
+    /// When the last session was lost; the start of the process counts, since its predecessor's sessions were lost then,
+    /// and so does the moment at which the cluster was added, whose agent may be about to dial.
     lost_at: Instant,
     /// The same for people.
     lost_since: Timestamp,
     /// Why, or nothing when no session was ever there.
     lost_why: Option<String>,
+    /// Its sessions ended because none of their tokens is good any longer: nobody will be back soon.
+    is_locked_out: bool,
+}
+
+impl Cluster {
+    fn new(host: &Host) -> Self {
+        Self { sessions: Vec::new(), lost_at: Instant::now(), lost_since: timestamp(host), lost_why: None, is_locked_out: false }
+    }
 }
 
 struct Entry {
     id: SessionId,
     handle: SessionHandle,
+    token: TokenDigest,
     /// The agent process at the other end; empty for version 1.
     agent: String,
     /// A newer session of the same agent is here: this one takes no new streams while that one can.
     superseded: bool,
-}
-
-/// A place where requests wait for a session that was just lost.
-struct Parking {
-    wait_max: Duration,
-    window: Duration,
-    requests: Semaphore,
-    bytes: Semaphore,
 }
 
 /// Why there is no session for a request.
@@ -63,7 +69,7 @@ pub(crate) enum Absent {
         /// It was lost a short while ago, and may be back soon.
         recent: bool,
     },
-    /// Too many requests wait already.
+    /// Too many requests wait already, of this cluster or in all.
     ParkingFull,
     /// The sessions that are there were found full.
     Full,
@@ -71,33 +77,57 @@ pub(crate) enum Absent {
 
 impl Registry {
     pub(crate) fn new(config: &ServerConfig, host: Host) -> Self {
-        let now = Instant::now();
-        let since = timestamp(&host);
-        let cluster = || Cluster { sessions: Vec::new(), lost_at: now, lost_since: since, lost_why: None };
-        let parking = Parking {
-            wait_max: config.park_max,
-            window: config.park_window,
-            requests: Semaphore::new(config.park_requests_max),
-            bytes: Semaphore::new(config.park_bytes_max),
-        };
-        Self {
-            clusters: Mutex::new(config.clusters.iter().map(|entry| (entry.id.clone(), cluster())).collect()),
-            host,
-            joined: watch::Sender::new(0),
-            parking,
-        }
+        let clusters = config.clusters.iter().map(|entry| (entry.id.clone(), Cluster::new(&host))).collect();
+        Self { clusters: Mutex::new(clusters), host, changed: Notify::new(), parking: Parking::new(config) }
     }
 
-    /// Adds a session; older ones of the same agent give way to it.
-    pub(crate) fn join(&self, cluster: &ClusterId, id: SessionId, handle: SessionHandle) {
+    /// Has the clusters of `roster`, which has `changes`, and ends the sessions that it does not admit; how many those are.
+    pub(crate) fn follow(&self, roster: &Roster, changes: &Changes) -> usize {
+        let mut revoked = Vec::new();
+        {
+            let mut clusters = self.clusters();
+            for (id, cluster) in clusters.iter() {
+                let refused = cluster.sessions.iter().filter(|entry| !roster.accepts(id, &entry.token));
+                revoked.extend(refused.map(|entry| entry.handle.clone()));
+            }
+            for id in &changes.rekeyed {
+                if let Some(cluster) = clusters.get_mut(id) {
+                    cluster.is_locked_out = !cluster.sessions.is_empty();
+                }
+            }
+            let mut before = std::mem::take(&mut *clusters);
+            let kept = |id: ClusterId| {
+                let cluster = before.remove(&id).unwrap_or_else(|| Cluster::new(&self.host));
+                (id, cluster)
+            };
+            *clusters = roster.clusters().into_iter().map(kept).collect();
+        }
+        revoked.iter().for_each(|session| session.close(Reason::Revoked));
+        self.changed.notify_waiters();
+        revoked.len()
+    }
+
+    /// Adds a session that `token` admitted; older ones of the same agent give way to it. False if the cluster is not here:
+    /// it was taken out, or is so new that [`Registry::follow`] has not added it yet.
+    #[must_use = "nobody finds a session that did not enter"]
+    pub(crate) fn join(&self, cluster: &ClusterId, id: SessionId, handle: SessionHandle, token: TokenDigest) -> bool {
         let agent = handle.peer().map(|peer| peer.name).unwrap_or_default();
-        if let Some(cluster) = self.clusters().get_mut(cluster) {
+        {
+            let mut clusters = self.clusters();
+            let Some(cluster) = clusters.get_mut(cluster) else { return false };
             for older in cluster.sessions.iter_mut().filter(|older| older.agent == agent) {
                 older.superseded = true;
             }
-            cluster.sessions.push(Entry { id, handle, agent, superseded: false });
+            cluster.is_locked_out = false;
+            cluster.sessions.push(Entry { id, handle, token, agent, superseded: false });
         }
-        self.joined.send_modify(|n| *n += 1);
+        self.changed.notify_waiters();
+        true
+    }
+
+    /// A session that was suspect is so no more: who waits for one may have it.
+    pub(crate) fn trust(&self) {
+        self.changed.notify_waiters();
     }
 
     /// Removes that session and no other, however late it is.
@@ -126,22 +156,15 @@ impl Registry {
             Err(Absent::Offline { recent: true, .. }) => {}
             found => return found,
         }
-        let bytes = u32::try_from(head_bytes).unwrap_or(u32::MAX);
-        let (Ok(_request), Ok(_bytes)) = (self.parking.requests.try_acquire(), self.parking.bytes.try_acquire_many(bytes)) else {
-            return Err(Absent::ParkingFull);
-        };
+        let _place = self.parking.enter(cluster, head_bytes).ok_or(Absent::ParkingFull)?;
         let give_up_at = Instant::now() + self.parking.wait_max;
-        let mut joined = self.joined.subscribe();
         loop {
-            // Marked as seen before looking, so that a session that joins in between is not missed.
-            joined.mark_unchanged();
+            // Before the look, so that a session that joins in between is not missed.
+            let changed = self.changed.notified();
             let found = self.look(cluster, full);
-            if found.is_ok() {
+            let is_awaited = matches!(found, Err(Absent::Offline { recent: true, .. }));
+            if !is_awaited || timeout_at(give_up_at, changed).await.is_err() {
                 return found;
-            }
-            match timeout_at(give_up_at, joined.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return found,
             }
         }
     }
@@ -150,13 +173,15 @@ impl Registry {
     fn look(&self, cluster: &ClusterId, full: &[SessionId]) -> Result<(SessionId, SessionHandle), Absent> {
         let clusters = self.clusters();
         let cluster = clusters.get(cluster).ok_or(Absent::Unknown)?;
-        let usable = cluster.sessions.iter().rev().filter(|entry| entry.handle.is_open() && !full.contains(&entry.id));
+        let takes = |entry: &&Entry| entry.handle.is_open() && !entry.handle.is_suspect() && !full.contains(&entry.id);
+        let usable = cluster.sessions.iter().rev().filter(takes);
         match usable.min_by_key(|entry| (entry.superseded, entry.handle.n_streams())) {
             Some(entry) => Ok((entry.id, entry.handle.clone())),
             None if !full.is_empty() => Err(Absent::Full),
             None => {
-                // A session that only drains counts as lost now: its agent is dialling another.
-                let recent = !cluster.sessions.is_empty() || cluster.lost_at.elapsed() < self.parking.window;
+                // A session that only drains, or is suspect, counts as lost now: its agent is dialling another.
+                let is_lost_now = !cluster.sessions.is_empty() || cluster.lost_at.elapsed() < self.parking.window;
+                let recent = is_lost_now && !cluster.is_locked_out;
                 Err(Absent::Offline { since: cluster.lost_since, why: cluster.lost_why.clone(), recent })
             }
         }
@@ -178,8 +203,8 @@ impl Registry {
     }
 
     /// How many requests wait for a session.
-    pub(crate) fn n_parked(&self, requests_max: usize) -> usize {
-        requests_max.saturating_sub(self.parking.requests.available_permits())
+    pub(crate) fn n_parked(&self) -> usize {
+        self.parking.n_waiting()
     }
 
     fn clusters(&self) -> MutexGuard<'_, BTreeMap<ClusterId, Cluster>> {
@@ -191,4 +216,27 @@ impl Registry {
 fn timestamp(host: &Host) -> Timestamp {
     let since_epoch = host.wall_clock().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_second(i64::try_from(since_epoch.as_secs()).unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::clusters;
+
+    #[tokio::test]
+    async fn a_session_enters_once_the_registry_follows_the_roster_and_not_before() {
+        let list = |text| clusters::parse("CLUSTERS", text).expect("a good list").list;
+        let config = ServerConfig { clusters: list(r#"[{"id": "a", "token": "1"}]"#), ..ServerConfig::default() };
+        let (roster, registry) = (Roster::new(&config.clusters), Registry::new(&config, Host::real()));
+        let budget = std::sync::Arc::new(tunnel::Budget::new(1 << 20));
+        let session = tunnel::SessionConfig::new(tunnel::Role::Server, tunnel::Protocol::V1, budget);
+        let (handle, _incoming, _driver) = tunnel::start(session, tokio::io::duplex(1024).0, Default::default()).await;
+
+        let changes = roster.replace(&list(r#"[{"id": "a", "token": "1"}, {"id": "b", "token": "2"}]"#));
+        let (b, token) = roster.cluster_of(b"2").expect("a known token");
+        assert!(!registry.join(&b, SessionId(1), handle.clone(), token), "who did not enter must be told");
+        registry.follow(&roster, &changes);
+        assert!(registry.join(&b, SessionId(2), handle, token));
+        assert_eq!(registry.n_sessions(&b), 1);
+    }
 }

@@ -4,6 +4,7 @@
 //! is strict: every mistake is told with its entry and key, and tokens are never echoed.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use host::Host;
 use proxy::flags::{self, ConfigError};
@@ -16,6 +17,8 @@ pub const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Where an agent's API server is, seen from the agent, unless its entry says otherwise.
 pub const TARGET_DEFAULT: &str = "kubernetes.default.svc:443";
+
+const TWICE: &str = "is given twice, in another spelling";
 
 /// One cluster that may be reached.
 #[derive(Debug, Clone)]
@@ -45,11 +48,18 @@ pub struct Clusters {
 /// # Errors
 /// Every mistake found, each with file, entry and key.
 pub fn load(host: &Host, key: &str, path: &str) -> Result<Clusters, Vec<ConfigError>> {
-    let place = format!("{key} {path}");
-    let wrong = |problem: String| vec![ConfigError::new(&place, problem)];
-    let bytes = host.read_file(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    judge(&format!("{key} {path}"), host.read_file(path))
+}
+
+/// Checks what was read at `place`.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn judge(place: &str, read: io::Result<Vec<u8>>) -> Result<Clusters, Vec<ConfigError>> {
+    let wrong = |problem: String| vec![ConfigError::new(place, problem)];
+    let bytes = read.map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is not UTF-8".to_owned()))?;
-    parse(&place, text)
+    parse(place, text)
 }
 
 /// Checks the text of a clusters file; `place` says where it stands.
@@ -102,10 +112,11 @@ enum Field {
 
 impl Reading<'_> {
     fn take(&mut self, index: usize, json: Value) {
-        let Value::Object(fields) = json else {
+        let Value::Object(mut fields) = json else {
             self.errors.push(ConfigError::new(format!("{}: [{index}]", self.place), "is not an object"));
             return;
         };
+        let more_tokens = self.more_tokens(index, &mut fields);
         let entry = self.entry(index, fields);
         let target_addr = match entry.target {
             Field::Text(text) => text,
@@ -116,10 +127,33 @@ impl Reading<'_> {
         }
         let route = self.needed(index, "id", entry.id);
         let named = route.and_then(|route| Some((self.id(index, &route, entry.alias)?, route)));
-        let token = self.needed(index, "token", entry.token).and_then(|token| self.token(index, &token));
-        if let (Some((id, route)), Some(token)) = (named, token) {
-            self.clusters.list.push(ClusterConfig { id, route, tokens: vec![token], target_addr });
+        let token = match (&entry.token, more_tokens.is_empty()) {
+            (Field::Missing, false) => None,
+            (Field::Missing, true) | (Field::Text(_) | Field::Wrong, _) => self.needed(index, "token", entry.token),
+        };
+        let tokens: Vec<_> = token.into_iter().chain(more_tokens).filter_map(|token| self.token(index, &token)).collect();
+        if let Some((id, route)) = named.filter(|_| !tokens.is_empty()) {
+            self.clusters.list.push(ClusterConfig { id, route, tokens, target_addr });
         }
+    }
+
+    /// The list `tokens`, which may stand beside `token` or for it.
+    fn more_tokens(&mut self, index: usize, fields: &mut serde_json::Map<String, Value>) -> Vec<String> {
+        let keys: Vec<_> = fields.keys().filter(|key| key.eq_ignore_ascii_case("tokens")).cloned().collect();
+        let mut tokens = None;
+        for key in keys {
+            match fields.remove(&key) {
+                None | Some(Value::Null) => {}
+                Some(_) if tokens.is_some() => self.fail(index, &key, TWICE.to_owned()),
+                Some(value) => {
+                    tokens = Some(serde_json::from_value(value).unwrap_or_else(|_| {
+                        self.fail(index, &key, "is not a list of strings".to_owned());
+                        Vec::new()
+                    }));
+                }
+            }
+        }
+        tokens.unwrap_or_default()
     }
 
     fn entry(&mut self, index: usize, fields: serde_json::Map<String, Value>) -> Entry {
@@ -136,7 +170,7 @@ impl Reading<'_> {
                 }
             };
             match (&slot, value) {
-                (Field::Text(_) | Field::Wrong, _) => self.fail(index, &key, "is given twice, in another spelling".to_owned()),
+                (Field::Text(_) | Field::Wrong, _) => self.fail(index, &key, TWICE.to_owned()),
                 (Field::Missing, Value::String(text)) => *slot = Field::Text(text),
                 // As in Go, where null leaves a field as it was.
                 (Field::Missing, Value::Null) => {}
@@ -230,6 +264,15 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_may_have_two_tokens_while_one_is_rotated() {
+        let text = r#"[{"id": "a", "token": "old", "tokens": ["new", "old"]}, {"id": "b", "Tokens": ["1"], "token": null}]"#;
+        let clusters = parse("CLUSTERS", text).expect("a good list");
+        let tokens = |index: usize| clusters.list[index].tokens.iter().map(ExposeSecret::expose_secret).collect::<Vec<_>>();
+        assert_eq!((tokens(0), tokens(1)), (vec!["old", "new", "old"], vec!["1"]));
+        assert_eq!(parse("CLUSTERS", r#"[{"id": "a", "tokens": []}]"#).expect_err("no token").len(), 1);
+    }
+
+    #[test]
     fn every_mistake_is_told_with_its_entry_and_key() {
         let text = r#"[
             {"id": "Odd_Name", "token": "t0"},
@@ -241,7 +284,10 @@ mod tests {
             {"id": "edge-3", "alias": "edge-1", "token": "t6"},
             {"id": "a/b", "token": "hush\nhush"},
             {"id": "edge-4", "Id": "edge-5", "token": "t8"},
-            "edge-6"
+            "edge-6",
+            {"id": "edge-7", "tokens": ["t11", 5]},
+            {"id": "edge-8", "tokens": ["hush-hush"], "token": "t12"},
+            {"id": "edge-9", "tokens": ["t13"], "Tokens": ["t14"]}
         ]"#;
         let errors = parse("--clusters c.json", text).expect_err("mistakes");
         insta::assert_snapshot!("cluster_mistakes", Mistakes(&errors));

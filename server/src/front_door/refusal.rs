@@ -103,7 +103,7 @@ const PARKING_FULL: Kind = kind(
     "ParkingFull",
     StatusCode::SERVICE_UNAVAILABLE,
     "ServiceUnavailable",
-    "too many requests wait for agents that were just lost",
+    "too many requests wait for lost agents: 1000 (16 MiB of heads) in all, or as many of one cluster as are free",
     "always",
 );
 const DRAINING: Kind =

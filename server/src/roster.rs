@@ -1,0 +1,134 @@
+//! Roster: the clusters that may be reached, whose tokens they have and where paths lead, as the clusters file says now.
+
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use http::Uri;
+use http::uri::PathAndQuery;
+use tokio::sync::watch;
+use tunnel::id::ClusterId;
+
+use crate::auth::{TokenDigest, Tokens};
+use crate::config::ClusterConfig;
+use crate::front_door::Routes;
+use crate::front_door::refusal::Refusal;
+
+pub(crate) use file::ClustersFile;
+
+/// One list at a time, replaced whole.
+pub(crate) struct Roster(watch::Sender<List>);
+
+struct List {
+    entries: BTreeMap<ClusterId, Entry>,
+    tokens: Tokens,
+    routes: Routes,
+}
+
+#[derive(PartialEq, Eq)]
+struct Entry {
+    route: String,
+    target: String,
+    tokens: BTreeSet<TokenDigest>,
+}
+
+/// What a new list says differently.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) added: Vec<ClusterId>,
+    pub(crate) removed: Vec<ClusterId>,
+    pub(crate) changed: Vec<ClusterId>,
+    /// Those of `changed` that keep none of their tokens.
+    pub(crate) rekeyed: Vec<ClusterId>,
+}
+
+impl Roster {
+    pub(crate) fn new(clusters: &[ClusterConfig]) -> Self {
+        Self(watch::Sender::new(List::new(clusters)))
+    }
+
+    /// Puts another list in place, for all who ask from now on.
+    pub(crate) fn replace(&self, clusters: &[ClusterConfig]) -> Changes {
+        let old = self.0.send_replace(List::new(clusters)).entries;
+        let new = &self.0.borrow().entries;
+        let mut changes = Changes::default();
+        for (id, entry) in new {
+            match old.get(id) {
+                None => changes.added.push(id.clone()),
+                Some(before) if before != entry => {
+                    changes.changed.push(id.clone());
+                    if before.tokens.is_disjoint(&entry.tokens) {
+                        changes.rekeyed.push(id.clone());
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        changes.removed = old.into_keys().filter(|id| !new.contains_key(id)).collect();
+        changes
+    }
+
+    /// All clusters.
+    pub(crate) fn clusters(&self) -> Vec<ClusterId> {
+        self.0.borrow().entries.keys().cloned().collect()
+    }
+
+    /// Whose token it is. Takes as long for a wrong token as for a right one.
+    pub(crate) fn cluster_of(&self, token: &[u8]) -> Option<(ClusterId, TokenDigest)> {
+        self.0.borrow().tokens.cluster_of(token).map(|(cluster, digest)| (cluster.clone(), digest))
+    }
+
+    /// Whether the token is one of the cluster's.
+    pub(crate) fn accepts(&self, cluster: &ClusterId, token: &TokenDigest) -> bool {
+        self.0.borrow().entries.get(cluster).is_some_and(|entry| entry.tokens.contains(token))
+    }
+
+    /// Where a path leads; see [`Routes::route`].
+    pub(crate) fn route(&self, uri: &Uri) -> Result<(ClusterId, PathAndQuery), Refusal> {
+        self.0.borrow().routes.route(uri)
+    }
+
+    /// What a version 1 agent of the cluster is asked to dial; empty for one that is not there.
+    pub(crate) fn target(&self, cluster: &ClusterId) -> String {
+        self.0.borrow().entries.get(cluster).map(|entry| entry.target.clone()).unwrap_or_default()
+    }
+}
+
+impl List {
+    fn new(clusters: &[ClusterConfig]) -> Self {
+        let entry = |cluster: &ClusterConfig| Entry {
+            route: cluster.route.clone(),
+            target: cluster.target_addr.clone(),
+            tokens: cluster.tokens.iter().map(TokenDigest::of).collect(),
+        };
+        Self {
+            entries: clusters.iter().map(|cluster| (cluster.id.clone(), entry(cluster))).collect(),
+            tokens: Tokens::new(clusters),
+            routes: Routes::new(clusters),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_list_is_told_by_what_it_says_differently() {
+        let list = |text: &str| crate::config::clusters::parse("CLUSTERS", text).expect("a good list").list;
+        let roster = Roster::new(&list(r#"[{"id": "a", "token": "1"}, {"id": "b", "token": "2"}, {"id": "c", "token": "3"}]"#));
+        let (b, old) = roster.cluster_of(b"2").expect("a known token");
+        let both = r#"[{"id": "b", "token": "2", "tokens": ["4"]}, {"id": "c", "token": "3"}, {"id": "d", "token": "5"}]"#;
+        let changes = roster.replace(&list(both));
+        let names = |ids: &[ClusterId]| ids.iter().map(ClusterId::to_string).collect::<Vec<_>>().join(" ");
+        assert_eq!([&changes.added, &changes.changed, &changes.removed].map(|ids| names(ids)), ["d", "b", "a"]);
+        assert!(changes.rekeyed.is_empty());
+        assert!(roster.cluster_of(b"1").is_none() && roster.accepts(&b, &old), "the other token of b stays");
+        let changes = roster.replace(&list(&both.replace(r#""2", "tokens": ["4"]"#, r#""4""#)));
+        assert_eq!(names(&changes.changed), "b");
+        assert!(changes.rekeyed.is_empty(), "it keeps one of two");
+        let changes = roster.replace(&list(&both.replace(r#""2", "tokens": ["4"]"#, r#""6""#)));
+        assert_eq!(names(&changes.rekeyed), "b");
+        assert!(!roster.accepts(&b, &old));
+    }
+}
