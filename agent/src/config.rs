@@ -43,8 +43,6 @@ pub struct AgentConfig {
     pub process_budget: usize,
     /// A session from which no byte came for this long is replaced.
     pub silence_max: Duration,
-    /// How often a session is pinged.
-    pub ping_interval: Duration,
     /// How long a drain may take before what still runs is cut.
     pub drain_max: Duration,
     /// Where health and metrics are served; `None` = nowhere.
@@ -98,8 +96,6 @@ impl AgentConfig {
             process_budget: 128 << 20,
             // Three pings unheard, as version 1 has it.
             silence_max: Duration::from_secs(45),
-            // Below the shortest idle timeout that load balancers come with (30 s).
-            ping_interval: Duration::from_secs(15),
             // The grace that Kubernetes gives a pod.
             drain_max: Duration::from_secs(30),
             health_addr: Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8081)),

@@ -12,7 +12,7 @@ use tunnel::{Reason, SessionHandle};
 
 use crate::Agent;
 use crate::serve;
-pub(crate) use dial::{Dialled, Dialler};
+pub(crate) use dial::{Dialed, Dialer};
 
 /// The first ceiling of the back-off; each wait is drawn below its ceiling.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -28,71 +28,117 @@ const CALM: Duration = Duration::from_secs(30);
 enum Turn {
     Ended,
     DialAnother,
+    /// Another is dialled beside it, at once, and given up if this one is heard before.
+    Suspect,
     Drain,
+}
+
+/// The session that is to be replaced by the next one.
+struct Old {
+    handle: SessionHandle,
+    began: Instant,
+    /// Whether it stays if it is trusted again before the next one is there.
+    suspect: bool,
+}
+
+impl Old {
+    /// Resolves when the session is good after all.
+    async fn trusted(old: Option<&Self>) {
+        match old.filter(|old| old.suspect) {
+            Some(old) => old.handle.suspicion(false).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// How a dial ended, or why it need not.
+enum Outcome {
+    Dialed(Result<Dialed, dial::DialError>),
+    Trusted,
 }
 
 /// Keeps a session to the hub until `drain` starts, then lets what runs finish.
 pub(crate) async fn stay_connected(agent: Arc<Agent>, mut drain: Drain) {
     let mut backoff = Backoff::new(BACKOFF_FIRST, agent.config.retry_max);
-    // The session that is to be replaced by the next one.
-    let mut old: Option<SessionHandle> = None;
+    let mut old: Option<Old> = None;
     loop {
-        let dialled = tokio::select! {
+        let dialed_at = Instant::now();
+        let outcome = tokio::select! {
             biased;
             () = drain.started() => break,
-            dialled = agent.dialler.dial() => dialled,
+            () = Old::trusted(old.as_ref()) => Outcome::Trusted,
+            dialled = agent.dialer.dial() => Outcome::Dialed(dialled),
         };
-        let wait = match dialled {
-            Ok(session) => {
+        let (wait, held) = match outcome {
+            Outcome::Dialed(Ok(session)) => {
                 if let Some(old) = old.take() {
-                    old.go_away(Reason::Draining, agent.config.drain_max);
+                    old.handle.go_away(Reason::Draining, agent.config.drain_max);
                 }
-                let began = Instant::now();
-                let handle = session.handle.clone();
-                let n = agent.metrics.connected();
-                let span = tracing::info_span!("session", session = n);
-                let held = agent.hold(handle.clone());
-                agent.host.spawn("session", serve::serve(agent.clone(), session, held).instrument(span));
-                let turn = watch(&agent, &handle, &mut drain).await;
+                (Duration::ZERO, Some((begin(&agent, session), Instant::now())))
+            }
+            Outcome::Dialed(Err(error)) => {
+                let drawn = match error.is_answered() {
+                    true => backoff.next(agent.host.chance()),
+                    false => backoff.next_up_to(UNANSWERED_MAX, agent.host.chance()),
+                };
+                // Who waited for an answer in vain has waited.
+                let wait = if error.is_answered() { drawn } else { drawn.saturating_sub(dialed_at.elapsed()) };
+                tracing::warn!(%error, server = %agent.config.server, retry_in = ?wait, "failed to connect to the hub");
+                (wait, None)
+            }
+            Outcome::Trusted => {
+                tracing::info!("the hub answers again on the session that it has");
+                (Duration::ZERO, old.take().map(|old| (old.handle, old.began)))
+            }
+        };
+        let wait = match held {
+            None => wait,
+            Some((handle, began)) => {
+                let turn = watch(&agent, &handle, began, &mut drain).await;
                 let was_calm = began.elapsed() >= CALM;
                 if was_calm {
                     backoff.reset();
                 }
-                match turn {
+                let suspect = match turn {
                     Turn::Drain => break,
-                    Turn::DialAnother => {
-                        old = Some(handle);
-                        match was_calm {
-                            true => Duration::ZERO,
-                            // A hub that sends everybody on at once must not be dialled in a circle.
-                            false => backoff.next_up_to(UNANSWERED_MAX, agent.host.chance()),
-                        }
-                    }
-                    Turn::Ended => backoff.next_up_to(UNANSWERED_MAX, agent.host.chance()),
-                }
-            }
-            Err(error) => {
-                let wait = match error.is_answered() {
-                    true => backoff.next(agent.host.chance()),
-                    false => backoff.next_up_to(UNANSWERED_MAX, agent.host.chance()),
+                    Turn::Ended => None,
+                    Turn::DialAnother => Some(false),
+                    Turn::Suspect => Some(true),
                 };
-                tracing::warn!(%error, server = %agent.config.server, retry_in = ?wait, "failed to connect to the hub");
-                wait
+                old = suspect.map(|suspect| Old { handle, began, suspect });
+                match suspect {
+                    Some(true) => Duration::ZERO,
+                    Some(false) if was_calm => Duration::ZERO,
+                    // A hub that sends everybody on at once must not be dialled in a circle.
+                    Some(false) | None => backoff.next_up_to(UNANSWERED_MAX, agent.host.chance()),
+                }
             }
         };
         tokio::select! {
             biased;
             () = drain.started() => break,
+            // The next turn of the loop looks at it again.
+            () = Old::trusted(old.as_ref()) => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
     agent.finish().await;
 }
 
-async fn watch(agent: &Agent, session: &SessionHandle, drain: &mut Drain) -> Turn {
+/// Has the session served.
+fn begin(agent: &Arc<Agent>, session: Dialed) -> SessionHandle {
+    let handle = session.handle.clone();
+    let n = agent.metrics.connected();
+    let span = tracing::info_span!("session", session = n);
+    let held = agent.hold(handle.clone());
+    agent.host.spawn("session", serve::serve(agent.clone(), session, held).instrument(span));
+    handle
+}
+
+async fn watch(agent: &Agent, session: &SessionHandle, began: Instant, drain: &mut Drain) -> Turn {
     let too_old = async {
         match agent.config.session_age_max {
-            Some(age) => tokio::time::sleep(age).await,
+            Some(age) => tokio::time::sleep_until(began + age).await,
             None => std::future::pending().await,
         }
     };
@@ -103,6 +149,10 @@ async fn watch(agent: &Agent, session: &SessionHandle, drain: &mut Drain) -> Tur
         (reason, grace) = session.going_away() => {
             tracing::info!(%reason, ?grace, "the hub asks to dial another session first");
             Turn::DialAnother
+        }
+        () = session.suspicion(true) => {
+            tracing::info!("the hub does not answer; another session is dialled beside this one");
+            Turn::Suspect
         }
         () = too_old => {
             tracing::info!("the session is renewed before it is too old");

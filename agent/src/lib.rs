@@ -17,13 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use host::tls::{ALPN_HTTP, ALPN_HTTP1, ClientFiles, ClientTls};
 use host::{Door, Drain, Host};
-use tunnel::{Reason, SessionHandle};
+use tunnel::{Budget, Reason, SessionHandle};
 
 pub use config::AgentConfig;
 pub use proxy::program::StartError;
 
 use config::TargetTls;
-use connect::Dialler;
+use connect::Dialer;
 use metrics::Metrics;
 use upstream::Upstream;
 
@@ -64,7 +64,7 @@ pub async fn run(config: AgentConfig, host: Host, drain: Drain) -> Result<(), St
 struct Agent {
     config: Arc<AgentConfig>,
     host: Host,
-    dialler: Dialler,
+    dialer: Dialer,
     upstream: Upstream,
     metrics: Metrics,
     sessions: Mutex<BTreeMap<u64, SessionHandle>>,
@@ -75,9 +75,10 @@ impl Agent {
         let config = Arc::new(config);
         let tls = target_tls(&config, &host, ALPN_HTTP)?.zip(target_tls(&config, &host, ALPN_HTTP1)?);
         let upstream = Upstream::new(host.clone(), config.target.clone(), tls, config.sa_token_path.clone());
-        let dialler = Dialler::new(host.clone(), config.clone(), server_tls(&config, &host)?);
-        let metrics = Metrics::new(&host);
-        Ok(Self { config, host, dialler, upstream, metrics, sessions: Mutex::default() })
+        let budget = Arc::new(Budget::new(config.process_budget));
+        let dialer = Dialer::new(host.clone(), config.clone(), server_tls(&config, &host)?, budget.clone());
+        let metrics = Metrics::new(&host, budget);
+        Ok(Self { config, host, dialer, upstream, metrics, sessions: Mutex::default() })
     }
 
     /// Counts a session as up until the result is dropped.

@@ -22,7 +22,7 @@ use tracing::Instrument;
 use tunnel::frame::Open;
 use tunnel::{Protocol, Reason, StreamWatch, TunnelStream};
 
-use crate::connect::Dialled;
+use crate::connect::Dialed;
 use crate::guard;
 use crate::upstream::UpstreamError;
 use crate::{Agent, Held};
@@ -31,8 +31,8 @@ use crate::{Agent, Held};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves the streams of a session until it ends.
-pub(crate) async fn serve(agent: Arc<Agent>, session: Dialled, _held: Held) {
-    let Dialled { mut incoming, protocol, .. } = session;
+pub(crate) async fn serve(agent: Arc<Agent>, session: Dialed, _held: Held) {
+    let Dialed { mut incoming, protocol, .. } = session;
     while let Some((open, stream)) = incoming.next().await {
         let span = tracing::info_span!("request", request_id = open.request_id, stream = stream.id().0);
         let agent_ = agent.clone();
@@ -151,7 +151,7 @@ fn refusal(error: &UpstreamError, repeatable: bool) -> Status {
     let status = Status::failure(StatusCode::BAD_GATEWAY, "BadGateway", format!("postern agent: {}", chain(error)));
     let status = status.cause(error.label(), chain(error));
     // client-go repeats any verb on a hint: only when nothing can have been executed, or it does no harm.
-    if error.nothing_was_sent() || repeatable { status.retry_after(1) } else { status }
+    if error.nothing_was_done() || repeatable { status.retry_after(1) } else { status }
 }
 
 /// An error with all its causes.

@@ -48,17 +48,20 @@ pub(crate) enum UpstreamError {
     /// The agent's own token was refused.
     #[error("the API server refuses the agent's token {path} with 401")]
     TokenRefused { path: String },
+    /// Connections closed before they took the request.
+    #[error("the API server closed its connection and has not taken the request")]
+    NotTaken(#[source] hyper::Error),
     /// The connection broke.
     #[error("the connection to the API server broke before its answer")]
     Broken(#[source] hyper::Error),
 }
 
 impl UpstreamError {
-    /// Whether the API server cannot have seen any of the request.
-    pub(crate) fn nothing_was_sent(&self) -> bool {
+    /// Whether the API server cannot have acted on the request.
+    pub(crate) fn nothing_was_done(&self) -> bool {
         match self {
             // With 401 the API server acts on nothing, but a repetition would meet the same token.
-            Self::Unreachable { .. } | Self::Token { .. } => true,
+            Self::Unreachable { .. } | Self::Token { .. } | Self::NotTaken(_) => true,
             Self::TokenRefused { .. } | Self::Broken(_) => false,
         }
     }
@@ -69,6 +72,7 @@ impl UpstreamError {
             Self::Unreachable { .. } => "UpstreamUnreachable",
             Self::Token { .. } => "TokenUnreadable",
             Self::TokenRefused { .. } => "TokenRefused",
+            Self::NotTaken(_) => "UpstreamClosed",
             Self::Broken(_) => "UpstreamBroken",
         }
     }
@@ -85,7 +89,7 @@ enum Sent {
 
 /// The one place that requests go to.
 pub(crate) struct Upstream {
-    dialler: Arc<TargetDialler>,
+    dialer: Arc<TargetDialer>,
     token_path: String,
     http1: Http1Pool,
     http2: Http2Pool,
@@ -97,11 +101,11 @@ impl Upstream {
     /// `tls` is one that offers HTTP/2 and HTTP/1.1, and one that offers HTTP/1.1 only.
     pub(crate) fn new(host: Host, target: HostPort, tls: Option<(ClientTls, ClientTls)>, token_path: String) -> Self {
         let speaks_http1_only = AtomicBool::new(tls.is_none());
-        let dialler = Arc::new(TargetDialler { host, target, tls });
+        let dialer = Arc::new(TargetDialer { host, target, tls });
         Self {
-            http1: Http1Pool::new(dialler.clone()),
-            http2: Http2Pool::new(dialler.clone()),
-            dialler,
+            http1: Http1Pool::new(dialer.clone()),
+            http2: Http2Pool::new(dialer.clone()),
+            dialer,
             token_path,
             speaks_http1_only,
         }
@@ -110,7 +114,8 @@ impl Upstream {
     /// Sends one request, whose URI is path and query, with the agent's own token.
     pub(crate) async fn send(&self, mut request: Request<Body>, is_upgrade: bool) -> Result<Response<Body>, UpstreamError> {
         let token = self.token()?;
-        let copy = bodiless_copy(&request);
+        let changes_nothing = matches!(*request.method(), Method::GET | Method::HEAD);
+        let copy = bodiless_copy(&request).filter(|_| changes_nothing);
         let (method, uri) = (request.method().clone(), request.uri().clone());
         request.headers_mut().insert(AUTHORIZATION, token.clone());
         let response = self.send_once(request, is_upgrade).await?;
@@ -140,7 +145,7 @@ impl Upstream {
         let needs_http1 = is_upgrade || expect::expects_continue(request.headers());
         if !needs_http1 && !self.speaks_http1_only.load(Ordering::Relaxed) {
             let target = request.uri().path_and_query().cloned();
-            *request.uri_mut() = self.dialler.absolute(target);
+            *request.uri_mut() = self.dialer.absolute(target);
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST);
             match self.http2.send(request).await? {
@@ -155,7 +160,7 @@ impl Upstream {
             *request.uri_mut() = target.map(Uri::from).unwrap_or_default();
         }
         *request.version_mut() = Version::HTTP_11;
-        request.headers_mut().insert(HOST, self.dialler.host_header());
+        request.headers_mut().insert(HOST, self.dialer.host_header());
         body::announce_length(&mut request);
         self.http1.send(expect::hold_until_continue(request), is_upgrade).await
     }
@@ -163,7 +168,7 @@ impl Upstream {
     /// The token as it stands in its file now: kubelet replaces it long before it expires.
     fn token(&self) -> Result<HeaderValue, UpstreamError> {
         let unreadable = |source| UpstreamError::Token { path: self.token_path.clone(), source };
-        let bytes = self.dialler.host.read_file(&self.token_path).map_err(unreadable)?;
+        let bytes = self.dialer.host.read_file(&self.token_path).map_err(unreadable)?;
         let value = [b"Bearer ", bytes.trim_ascii()].concat();
         let mut value = HeaderValue::from_bytes(&value).map_err(|error| unreadable(io::Error::other(error)))?;
         value.set_sensitive(true);
@@ -194,26 +199,26 @@ async fn of_api_server(response: Response<Body>) -> Result<(), Box<Response<Body
     }
 }
 
-/// The request once more, when that is safe: no body, and a method that changes nothing.
+/// The request once more, if it has no body, which the first sending would consume.
 fn bodiless_copy(request: &Request<Body>) -> Option<Request<Body>> {
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
-    safe.then(|| {
+    request.body().is_end_stream().then(|| {
         let mut copy = Request::new(body::empty());
         *copy.method_mut() = request.method().clone();
         *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
         *copy.headers_mut() = request.headers().clone();
         copy
     })
 }
 
 /// Opens connections to the target.
-struct TargetDialler {
+struct TargetDialer {
     host: Host,
     target: HostPort,
     tls: Option<(ClientTls, ClientTls)>,
 }
 
-impl TargetDialler {
+impl TargetDialer {
     /// A connection, and whether the target chose HTTP/2 on it.
     async fn dial(&self) -> Result<(Connection, bool), UpstreamError> {
         match &self.tls {

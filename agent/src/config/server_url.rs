@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
+use proxy::flags;
 
 /// A WebSocket URL: `wss://hub.example/connect`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +58,10 @@ impl FromStr for ServerUrl {
             (_, Some(port)) if port != 0 => port,
             (_, Some(_) | None) => return Err(wrong("has no port between 1 and 65535")),
         };
+        let host = flags::host_port(&format!("{}:{port}", authority.host())).map_err(|_| wrong("has no good host"))?.host;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let path = if path == "/" { "/connect" } else { path };
-        Ok(Self { tls, host: authority.host().trim_matches(['[', ']']).to_owned(), port, path: path.to_owned() })
+        Ok(Self { tls, host, port, path: path.to_owned() })
     }
 }
 
@@ -90,6 +92,7 @@ mod tests {
     fn what_is_no_websocket_url_is_refused() {
         for bad in [
             "",
+            "wss://=[fd00::1]:8443/connect",
             "hub.example",
             "hub.example:443",
             "https://hub.example",

@@ -26,6 +26,10 @@ use crate::config::AgentConfig;
 /// satellite link needs.
 const DIAL_MAX: Duration = Duration::from_secs(30);
 
+/// How long the hub may take for its answer to the upgrade: a gateway that accepts and never forwards is found by this. A
+/// dozen round trips of a satellite link.
+const UPGRADE_MAX: Duration = Duration::from_secs(10);
+
 /// How much of a refusal's text is read and logged.
 const REFUSAL_TEXT_MAX: usize = 512;
 
@@ -36,8 +40,8 @@ pub(crate) enum DialError {
     #[error("failed to reach the hub: {0}")]
     Unreachable(#[source] io::Error),
     /// TLS came to no agreement.
-    #[error("the TLS handshake failed: {0}")]
-    Tls(#[source] io::Error),
+    #[error("the TLS handshake failed: {source}{}", tls_hint(source))]
+    Tls { source: io::Error },
     /// The hub said no.
     #[error("the hub answered {status}: {text}{}", hint(*status))]
     Refused { status: StatusCode, text: String },
@@ -47,19 +51,24 @@ pub(crate) enum DialError {
     /// The session ended before its hello.
     #[error("the session did not begin: {0}")]
     NoHello(SessionError),
+    /// Who took the connection said nothing.
+    #[error("the hub did not answer the upgrade within {} s", UPGRADE_MAX.as_secs())]
+    Silent,
     /// All of it took too long.
     #[error("the dial took longer than {} s", DIAL_MAX.as_secs())]
     TooLong,
 }
 
 impl DialError {
-    /// Whether somebody answered, so that asking again at once is of no use.
+    /// Whether the hub answered, so that asking again at once is of no use.
     pub(crate) fn is_answered(&self) -> bool {
         match self {
+            // A gateway's word that nobody answered it (RFC 9110 sections 15.6.3 and 15.6.5): the hub is being restarted.
+            Self::Refused { status: StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT, .. } => false,
             Self::Refused { .. } => true,
             // An alert is an answer; a connection that breaks in the handshake is a hub that is just going away.
-            Self::Tls(error) => error.kind() == io::ErrorKind::InvalidData,
-            Self::Unreachable(_) | Self::NotWebSocket(_) | Self::NoHello(_) | Self::TooLong => false,
+            Self::Tls { source } => source.kind() == io::ErrorKind::InvalidData,
+            Self::Unreachable(_) | Self::NotWebSocket(_) | Self::NoHello(_) | Self::Silent | Self::TooLong => false,
         }
     }
 }
@@ -72,15 +81,31 @@ fn hint(status: StatusCode) -> &'static str {
     }
 }
 
+/// By rustls's words: the error behind them does not survive its way through the HTTP client.
+fn tls_hint(error: &io::Error) -> &'static str {
+    let words = error.to_string();
+    if let Some((_, alert)) = words.split_once("received fatal alert: ") {
+        // BadCertificate, CertificateRequired and their like. DecryptError is a CA of the right name with another key.
+        if alert.contains("Certificate") || ["UnknownCA", "AccessDenied", "DecryptError"].contains(&alert) {
+            return " (the hub wants a client certificate of a CA that it knows, valid by its clock: --client-cert and --client-key)";
+        }
+    } else if words.contains("certificate not valid for name") {
+        return " (the host of --server is not among the names of the hub's certificate)";
+    } else if words.contains("invalid peer certificate") {
+        return " (is --server-ca-cert the CA of the hub's certificate, and this machine's clock right?)";
+    }
+    ""
+}
+
 /// A session whose driver is not running yet.
-pub(crate) struct Dialled {
+pub(crate) struct Dialed {
     pub(crate) handle: SessionHandle,
     pub(crate) incoming: Incoming,
     pub(crate) protocol: Protocol,
 }
 
 /// Dials the hub.
-pub(crate) struct Dialler {
+pub(crate) struct Dialer {
     host: Host,
     config: Arc<AgentConfig>,
     tls: Option<ClientTls>,
@@ -89,29 +114,29 @@ pub(crate) struct Dialler {
     name: String,
 }
 
-impl Dialler {
-    pub(crate) fn new(host: Host, config: Arc<AgentConfig>, tls: Option<ClientTls>) -> Self {
-        let budget = Arc::new(Budget::new(config.process_budget));
+impl Dialer {
+    pub(crate) fn new(host: Host, config: Arc<AgentConfig>, tls: Option<ClientTls>, budget: Arc<Budget>) -> Self {
         let name = format!("{}/{} {:016x}", crate::PROGRAM, env!("CARGO_PKG_VERSION"), host.chance());
         Self { host, config, tls, budget, name }
     }
 
     /// One dial, to the end of the hello.
-    pub(crate) async fn dial(&self) -> Result<Dialled, DialError> {
+    pub(crate) async fn dial(&self) -> Result<Dialed, DialError> {
         match tokio::time::timeout(DIAL_MAX, self.try_dial()).await {
             Ok(dialled) => dialled,
             Err(_) => Err(DialError::TooLong),
         }
     }
 
-    async fn try_dial(&self) -> Result<Dialled, DialError> {
+    async fn try_dial(&self) -> Result<Dialed, DialError> {
         let server = &self.config.server;
         let connection = self.host.dial(&server.host, server.port).await.map_err(DialError::Unreachable)?;
         let connection = match &self.tls {
-            Some(tls) => tls.connect(connection, &server.host).await.map_err(DialError::Tls)?.0,
+            Some(tls) => tls.connect(connection, &server.host).await.map_err(|source| DialError::Tls { source })?.0,
             None => connection,
         };
-        let (response, accept_key) = self.upgrade(connection).await?;
+        let upgraded = tokio::time::timeout(UPGRADE_MAX, self.upgrade(connection)).await;
+        let (response, accept_key) = upgraded.map_err(|_| DialError::Silent)??;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refused(response).await);
         }
@@ -125,11 +150,19 @@ impl Dialler {
             .downcast::<TokioIo<Connection>>()
             .map_err(|_| DialError::NotWebSocket("its connection is not of the kind that was dialled".to_owned()))?;
         let (handle, incoming, driver) = tunnel::start(self.session(protocol), parts.io.into_inner(), parts.read_buf).await;
-        self.host.spawn("driver", drive(driver));
-        handle.established().await.map_err(DialError::NoHello)?;
+        // Part of the dial until the hello: a dial that is given up takes its session along.
+        let mut driving = Box::pin(drive(driver));
+        let established = tokio::select! {
+            biased;
+            established = handle.established() => established,
+            // It has ended, so that the question is answered at once.
+            () = &mut driving => handle.established().await,
+        };
+        established.map_err(DialError::NoHello)?;
+        self.host.spawn("driver", driving);
         let peer = handle.peer().map(|peer| peer.name).unwrap_or_default();
         tracing::info!(%server, ?protocol, peer, "connected to the hub");
-        Ok(Dialled { handle, incoming, protocol })
+        Ok(Dialed { handle, incoming, protocol })
     }
 
     async fn upgrade(&self, connection: Connection) -> Result<(Response<IncomingBody>, String), DialError> {
@@ -143,7 +176,7 @@ impl Dialler {
         let request = self.request(&key).map_err(|error| DialError::NotWebSocket(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| match io_error(&error) {
             // A TLS alert to a client certificate comes only now (RFC 8446 section 4.4.2.4).
-            Some(error) if self.tls.is_some() && error.kind() == io::ErrorKind::InvalidData => DialError::Tls(error),
+            Some(error) if self.tls.is_some() && error.kind() == io::ErrorKind::InvalidData => DialError::Tls { source: error },
             Some(error) => DialError::Unreachable(error),
             None => not_websocket(error),
         })?;
@@ -171,7 +204,6 @@ impl Dialler {
             name: self.name.clone(),
             streams_max: self.config.streams_max,
             silence_max: self.config.silence_max,
-            ping_interval: self.config.ping_interval,
             ..SessionConfig::new(Role::Agent, protocol, budget)
         }
     }
@@ -197,4 +229,34 @@ fn not_websocket(error: hyper::Error) -> DialError {
 fn io_error(error: &hyper::Error) -> Option<io::Error> {
     let error = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
     Some(io::Error::new(error.kind(), error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_handshake_is_explained_by_its_own_cause() {
+        let alerts = [
+            ("BadCertificate", true),
+            ("CertificateRequired", true),
+            ("CertificateExpired", true),
+            ("CertificateRevoked", true),
+            ("CertificateUnknown", true),
+            ("UnsupportedCertificate", true),
+            ("UnknownCA", true),
+            ("AccessDenied", true),
+            ("DecryptError", true),
+            ("HandshakeFailure", false),
+            ("InternalError", false),
+            ("NoApplicationProtocol", false),
+            ("ProtocolVersion", false),
+            ("UnrecognisedName", false),
+        ];
+        for (alert, is_of_certificates) in alerts {
+            let hint = tls_hint(&io::Error::other(format!("received fatal alert: {alert}")));
+            assert_eq!(hint.contains("wants a client certificate"), is_of_certificates, "{alert}");
+            assert_eq!(hint.is_empty(), !is_of_certificates, "{alert}");
+        }
+    }
 }

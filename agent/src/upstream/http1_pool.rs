@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::leased::{Lease, Leased};
-use super::{Sent, TargetDialler, UpstreamError};
+use super::{Sent, TargetDialer, UpstreamError};
 
 /// Connections kept while nobody needs them.
 const IDLE_MAX: usize = 32;
@@ -33,13 +33,13 @@ struct Exchange {
 
 #[derive(Clone)]
 pub(super) struct Http1Pool {
-    dialler: Arc<TargetDialler>,
+    dialer: Arc<TargetDialer>,
     idle: Arc<Mutex<Vec<(Exchange, Instant)>>>,
 }
 
 impl Http1Pool {
-    pub(super) fn new(dialler: Arc<TargetDialler>) -> Self {
-        Self { dialler, idle: Arc::default() }
+    pub(super) fn new(dialer: Arc<TargetDialer>) -> Self {
+        Self { dialer, idle: Arc::default() }
     }
 
     /// Takes in a connection that was opened elsewhere.
@@ -57,11 +57,11 @@ impl Http1Pool {
                 Sent::NotSent(returned) => request = returned,
             }
         }
-        let connection = self.dialler.dial_http1().await?;
+        let connection = self.dialer.dial_http1().await?;
         let exchange = self.handshake(connection).await.map_err(UpstreamError::Broken)?;
         match self.send_on(exchange, request, is_upgrade).await? {
             Sent::Answered(response) => Ok(response),
-            Sent::NotSent(_) => Err(self.dialler.unreachable(std::io::Error::other("it closed a new connection at once"))),
+            Sent::NotSent(_) => Err(self.dialer.unreachable(std::io::Error::other("it closed a new connection at once"))),
         }
     }
 
@@ -90,7 +90,7 @@ impl Http1Pool {
             .handshake::<_, Body>(TokioIo::new(connection))
             .await?;
         let (alive, released) = oneshot::channel();
-        self.dialler.host.spawn("upstream http/1.1", async move {
+        self.dialer.host.spawn("upstream http/1.1", async move {
             let mut connection = std::pin::pin!(connection.with_upgrades());
             let ended = tokio::select! {
                 biased;
@@ -139,7 +139,7 @@ impl Lease for Held {
         if !reusable {
             return;
         }
-        let host = pool.dialler.host.clone();
+        let host = pool.dialer.host.clone();
         host.spawn("upstream idle", async move {
             // An error means that the other end wants no more requests; a body that it never asked for keeps the
             // connection busy for good.

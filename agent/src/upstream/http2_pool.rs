@@ -1,6 +1,10 @@
 //! HTTP/2 connections: as many as the API server's stream limit asks for, so that the 251st watch does not wait for the
 //! end of another.
 
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +19,15 @@ use proxy::body::Body;
 use proxy::head::HEAD_LIST_MAX;
 
 use super::leased::{Lease, Leased};
-use super::{TargetDialler, UpstreamError};
+use super::{TargetDialer, UpstreamError, bodiless_copy};
 
 /// Streams that one connection carries, unless the API server allows fewer (RFC 9113 section 6.5.2 recommends no limit
 /// below it; kube-apiserver has 250).
 const STREAMS_PER_CONNECTION: usize = 100;
 
-/// Streams before the API server has told its limit: more would be refused by one with a low limit.
-const STREAMS_BEFORE_SETTINGS: usize = 10;
+/// Streams before the API server has told its limit: it refuses those beyond it, and a request with a body cannot be sent
+/// again. Its limit comes with the handshake, so the second stream does not wait longer than for a dial.
+const STREAMS_BEFORE_SETTINGS: usize = 1;
 
 /// What the API server may send on one stream unasked. Within a data centre 128 KiB carry 1 Gbit/s over 1 ms.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -38,7 +43,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Connections that turned out closed at the moment of use, passed over for one request.
+/// Connections that turned out closed, or were closed before they took it, passed over for one request.
 const ATTEMPTS_MAX: usize = 3;
 
 /// Cancelled streams whose late frames are recognised.
@@ -54,7 +59,7 @@ pub(super) enum Outcome {
 }
 
 pub(super) struct Http2Pool {
-    dialler: Arc<TargetDialler>,
+    dialer: Arc<TargetDialer>,
     connections: Mutex<Vec<Shared>>,
     /// One dials at a time; the others then find its connection, or its failure.
     /// Holds how the last failed dial did.
@@ -72,11 +77,12 @@ struct Shared {
 }
 
 impl Http2Pool {
-    pub(super) fn new(dialler: Arc<TargetDialler>) -> Self {
-        Self { dialler, connections: Mutex::default(), dialling: tokio::sync::Mutex::default(), n_failures: AtomicU64::new(0) }
+    pub(super) fn new(dialer: Arc<TargetDialer>) -> Self {
+        Self { dialer, connections: Mutex::default(), dialling: tokio::sync::Mutex::default(), n_failures: AtomicU64::new(0) }
     }
 
     pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Outcome, UpstreamError> {
+        let mut copy = bodiless_copy(&request);
         let mut attempts = 0;
         loop {
             let (mut sender, place) = match self.place().await? {
@@ -88,10 +94,18 @@ impl Http2Pool {
                 Ok(response) => {
                     return Ok(Outcome::Answered(response.map(|body| Leased::new(body, place).boxed_unsync())));
                 }
-                Err(mut error) => match error.take_message() {
-                    Some(returned) if attempts < ATTEMPTS_MAX => request = returned,
-                    Some(_) | None => return Err(UpstreamError::Broken(error.into_error())),
-                },
+                Err(mut error) => {
+                    let returned = error.take_message();
+                    let error = error.into_error();
+                    if returned.is_none() && !was_not_processed(&error) {
+                        return Err(UpstreamError::Broken(error));
+                    }
+                    // One that was on its way is sent once more.
+                    match returned.or_else(|| copy.take()).filter(|_| attempts < ATTEMPTS_MAX) {
+                        Some(again) => request = again,
+                        None => return Err(UpstreamError::NotTaken(error)),
+                    }
+                }
             }
         }
     }
@@ -108,9 +122,9 @@ impl Http2Pool {
         }
         if self.n_failures.load(Ordering::Acquire) > n_failures {
             // Who waited for a dial shares its failure: one after the other would wait for as many time limits.
-            return Err(self.dialler.unreachable(std::io::Error::other(last_failure.clone())));
+            return Err(self.dialer.unreachable(std::io::Error::other(last_failure.clone())));
         }
-        let (connection, is_http2) = self.dialler.dial().await.inspect_err(|error| {
+        let (connection, is_http2) = self.dialer.dial().await.inspect_err(|error| {
             *last_failure = crate::serve::chain(error);
             self.n_failures.fetch_add(1, Ordering::Release);
         })?;
@@ -133,7 +147,7 @@ impl Http2Pool {
     }
 
     async fn handshake(&self, connection: Connection) -> Result<Shared, hyper::Error> {
-        let (sender, mut connection) = http2::Builder::new(self.dialler.host.tasks().clone())
+        let (sender, mut connection) = http2::Builder::new(self.dialer.host.tasks().clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -155,7 +169,7 @@ impl Http2Pool {
             told.store(connection.current_max_send_streams(), Ordering::Relaxed);
             poll
         });
-        self.dialler.host.spawn("upstream http/2", async move {
+        self.dialer.host.spawn("upstream http/2", async move {
             if let Err(error) = driving.await {
                 tracing::info!(%error, "a connection to the API server ended");
             }
@@ -166,6 +180,13 @@ impl Http2Pool {
     fn connections(&self) -> MutexGuard<'_, Vec<Shared>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the API server said that it has not acted on the request, whatever its method (RFC 9113 section 8.7): the last
+/// stream of its GOAWAY is an earlier one, or it refused the stream.
+fn was_not_processed(error: &hyper::Error) -> bool {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
+    error.is_remote() && (error.is_go_away() || error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 impl Shared {

@@ -75,7 +75,7 @@ async fn an_unreachable_api_server_has_seen_nothing() {
     let target = HostPort { host: "127.0.0.1".to_owned(), port: 1 };
     let upstream = Upstream::new(Host::real(), target, None, path_of(&token).to_owned());
     let error = upstream.send(request("POST"), false).await.expect_err("nobody there");
-    assert!(error.nothing_was_sent(), "{error}");
+    assert!(error.nothing_was_done(), "{error}");
 }
 
 #[tokio::test]
