@@ -28,13 +28,15 @@ pub(crate) struct ApiServer {
 }
 
 impl ApiServer {
-    /// Starts etcd and kube-apiserver from `assets` with all their files in `dir`, and waits until it is ready.
-    pub(crate) fn start(assets: &Path, kubectl: &Path, dir: &Path) -> Result<Self> {
+    /// Starts etcd and kube-apiserver (with `flags` more) from `assets` with all their files in `dir`, and waits until it is ready.
+    pub(crate) fn start(assets: &Path, kubectl: &Path, dir: &Path, flags: &[&str]) -> Result<Self> {
         let etcd_addr = free_addr()?;
         let etcd = Process::start(dir, "etcd", etcd(assets, dir, etcd_addr)?)?;
         let ca_pem = write_material(dir)?;
         let addr = free_addr()?;
-        let mut apiserver = Process::start(dir, "kube-apiserver", kube_apiserver(assets, dir, etcd_addr, addr))?;
+        let mut command = kube_apiserver(assets, dir, etcd_addr, addr);
+        command.args(flags);
+        let mut apiserver = Process::start(dir, "kube-apiserver", command)?;
         let config = dir.join("admin.kubeconfig");
         kubeconfig::write(&config, &format!("https://{addr}"), &ca_pem, ADMIN_TOKEN)?;
         let admin = Kubectl::new(kubectl, &config, "");

@@ -2,7 +2,7 @@
 //!
 //! A [`Scene`] is one [`Upstream`] (the fake API server, a kube-apiserver, a cluster) with a [`Pair`] of server and agent in
 //! front of it, and two [`Kubectl`]s: one through the tunnel, one that asks the upstream itself. A [`Suite`] runs named
-//! steps on it. Nothing here links product code: what is tested is what people install.
+//! steps on it. A [`Fleet`] is a server and clusters on separate hosts, which can be cut, paused and crashed. Nothing here links product code: what is tested is what people install.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -14,9 +14,12 @@ mod apiserver;
 mod binary;
 mod client;
 mod cluster;
+mod fault;
+mod fleet;
 mod http;
 mod kubeconfig;
 mod kubectl;
+mod namespaces;
 mod pair;
 mod process;
 pub mod requirement;
@@ -28,6 +31,8 @@ mod wait;
 pub use binary::product;
 pub use client::Client;
 pub use cluster::Source;
+pub use fault::Fault;
+pub use fleet::{Call, Fleet, HUB};
 pub use http::{Answer, get, get_within, post};
 pub use kubectl::{Kubectl, Output, call};
 pub use pair::{CLUSTER_ID, Pair};

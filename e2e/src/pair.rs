@@ -38,7 +38,7 @@ pub struct Pair {
 impl Pair {
     /// Starts a server and one agent, `agent-1`, in front of `upstream`, and waits until both are ready.
     pub fn start(upstream: &Upstream, dir: &Path) -> Result<Self> {
-        write_certs(dir)?;
+        write_certs(dir, &[])?;
         let (public, internal) = (free_addr()?, free_addr()?);
         let clusters = json!([{"id": CLUSTER_ID, "token": TUNNEL_TOKEN, "targetAddr": upstream.target}]);
         fs::write(dir.join("clusters.json"), clusters.to_string())?;
@@ -111,14 +111,14 @@ impl Pair {
     }
 }
 
-/// Writes the certificates of a pair and of the fake API server into `DIR/certs`, once.
-pub(crate) fn write_certs(dir: &Path) -> Result<()> {
+/// Writes the certificates of a pair and of the fake API server into `DIR/certs`, once; `names` beside those of loopback.
+pub(crate) fn write_certs(dir: &Path, names: &[String]) -> Result<()> {
     let certs = dir.join("certs");
     if certs.is_dir() {
         return Ok(());
     }
     let mut command = Command::new(product("postern-sim")?);
-    command.args(["certs", "--out"]).arg(certs);
+    command.args(["certs", "--out"]).arg(certs).args(names.iter().flat_map(|name| ["--name", name]));
     let output = call(command, b"")?;
     ensure!(output.code == Some(0), "postern-sim certs: {}", output.stderr);
     Ok(())

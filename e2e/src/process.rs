@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 
-use crate::wait_for;
+use crate::{Fault, wait_for};
 
 /// A running program; killed when dropped.
 pub struct Process {
@@ -80,9 +80,15 @@ impl Process {
 
     /// Asks it to end (SIGTERM) and does not wait.
     pub fn terminate(&self) -> Result<()> {
-        // The standard library can only kill; sending SIGTERM takes the operating system's own tool.
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().context("run kill")?;
-        if status.success() { Ok(()) } else { bail!("no SIGTERM for {}: {status}", self.name) }
+        signal(self.child.id(), "TERM").with_context(|| self.name.clone())
+    }
+
+    /// Stops it where it is (SIGSTOP): its sockets stay, nobody is told. It goes on when the fault is dropped.
+    pub fn pause(&self) -> Result<Fault> {
+        let pid = self.child.id();
+        signal(pid, "STOP").with_context(|| self.name.clone())?;
+        // A process that was killed meanwhile has nothing to go on with.
+        Ok(Fault::new(move || drop(signal(pid, "CONT"))))
     }
 
     /// Ends it at once (SIGKILL).
@@ -97,6 +103,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The standard library can only kill; any other signal takes the operating system's own tool.
+fn signal(pid: u32, name: &str) -> Result<()> {
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().context("run kill")?;
+    if status.success() { Ok(()) } else { bail!("no SIG{name}: {status}") }
 }
 
 /// A loopback address that is free at this moment.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cluster::Source;
+use crate::namespaces;
 
 /// The kubectl to drive: `E2E_KUBECTL`, else the one on the `PATH`.
 pub fn kubectl() -> Option<PathBuf> {
@@ -32,6 +33,15 @@ pub fn cluster() -> Option<Source> {
     let possible = asked && runs(Path::new("kind"), &["version"]) && runs(Path::new("docker"), &["info"]);
     let how = "`cargo xtask e2e --kind` (takes kind and docker), or `--edge KUBECONFIG` for a cluster that you have";
     met("kind", "a cluster", how, possible.then_some(Source::Kind { image }))
+}
+
+/// Leave to make hosts as network namespaces of this machine.
+pub fn namespaces() -> Option<()> {
+    let possible = namespaces::attempt();
+    if let Err(error) = &possible {
+        eprintln!("no network namespaces: {error:#}");
+    }
+    met("namespaces", "network namespaces", "be root on Linux, with iproute2", possible.ok())
 }
 
 /// Whether an environment variable asks for something.

@@ -38,7 +38,7 @@ impl Scene {
 
     /// In front of a kube-apiserver from `assets`.
     pub fn api_server(assets: &Path, kubectl: &Path) -> Result<Self> {
-        Self::build(|dir| Upstream::api_server(assets, kubectl, dir))
+        Self::build(|dir| Upstream::api_server(assets, kubectl, dir, &[]))
     }
 
     /// In front of a cluster.

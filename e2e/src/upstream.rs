@@ -52,7 +52,7 @@ pub struct Upstream {
 impl Upstream {
     /// Starts the fake API server with a certificate of the pair's authority.
     pub fn fake(kubectl: &Path, dir: &Path) -> Result<Self> {
-        write_certs(dir)?;
+        write_certs(dir, &[])?;
         let certs = dir.join("certs");
         let token = dir.join("fake.token");
         fs::write(&token, FAKE_TOKEN)?;
@@ -70,9 +70,9 @@ impl Upstream {
         Ok(Self { kind: Kind::Fake, target, ca, token, admin, _account: None, processes: vec![process], _kind_cluster: None })
     }
 
-    /// Starts kube-apiserver from `assets`.
-    pub fn api_server(assets: &Path, kubectl: &Path, dir: &Path) -> Result<Self> {
-        let ApiServer { addr, ca_pem, admin, processes } = ApiServer::start(assets, kubectl, dir)?;
+    /// Starts kube-apiserver from `assets`, with `flags` more.
+    pub fn api_server(assets: &Path, kubectl: &Path, dir: &Path, flags: &[&str]) -> Result<Self> {
+        let ApiServer { addr, ca_pem, admin, processes } = ApiServer::start(assets, kubectl, dir, flags)?;
         let (account, token) = AgentAccount::create(&admin)?;
         let (ca, token) = agent_files(dir, ca_pem.as_bytes(), &token)?;
         let target = addr.to_string();

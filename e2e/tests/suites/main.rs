@@ -9,11 +9,12 @@
 )]
 
 mod api;
+mod hosts;
 mod lifecycle;
 mod streams;
 
 use anyhow::Result;
-use e2e::{Scene, Suite, requirement};
+use e2e::{Fleet, Scene, Suite, requirement};
 
 #[test]
 fn kubectl_works_on_the_fake_api_server() {
@@ -43,6 +44,15 @@ fn kubectl_works_on_a_real_cluster() {
         api::run(suite, scene);
         streams::run(suite, scene);
     });
+}
+
+#[test]
+fn sessions_come_back_on_separate_hosts() {
+    let Some(()) = requirement::namespaces() else { return };
+    let mut fleet = Fleet::start(&hosts::CLUSTERS).unwrap_or_else(|error| panic!("the fleet could not be started: {error:#}"));
+    let mut suite = Suite::new();
+    hosts::run(&mut suite, &mut fleet);
+    suite.finish(|| fleet.log_tails());
 }
 
 fn run(scene: Result<Scene>, steps: impl FnOnce(&mut Suite, &mut Scene)) {
