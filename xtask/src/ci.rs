@@ -4,14 +4,23 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::fuzz;
 use crate::machine::{self, Skips};
+use crate::mutations;
 use crate::run::{run, seconds, step, works};
-use crate::test::{Scope, build, suite};
+use crate::sim;
+use crate::test::{Scope, build, build_release, suite};
 use crate::tidy;
-use crate::workspace::{bin_dir, cargo};
+use crate::workspace::{BIN_DIR, bin_dir, cargo};
 
 /// Cases of each property in the nightly lane: about a minute of search each, sixteen times proptest's default.
 const NIGHTLY_CASES: &str = "4096";
+
+/// Random walks before merge, the same each time: half a minute.
+const FULL_WALKS: &str = "500";
+
+/// Fresh random walks each night: a quarter of an hour on two cores.
+const NIGHTLY_WALKS: u64 = 20_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Lane {
@@ -46,6 +55,7 @@ fn checks(lane: Lane, skips: &Skips) -> Result<()> {
     step("clippy", || run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])))?;
     build()?;
     step("tidy", || tidy::report(Some(&bin_dir()?)))?;
+    step("mutations apply", mutations::check)?;
     if lane > Lane::Fast {
         step("docs", docs)?;
         deny(lane, skips)?;
@@ -56,8 +66,14 @@ fn checks(lane: Lane, skips: &Skips) -> Result<()> {
 fn prove(lane: Lane, skips: &Skips) -> Result<()> {
     match lane {
         Lane::Fast => suite(Scope::WithoutE2e, None, &[], skips),
-        Lane::Full => suite(Scope::All, None, &[], skips),
-        Lane::Nightly => suite(Scope::All, None, &[("PROPTEST_CASES", NIGHTLY_CASES)], skips),
+        Lane::Full => suite(Scope::All, None, &[("WALKS", FULL_WALKS)], skips),
+        Lane::Nightly => {
+            let programs = build_release()?;
+            suite(Scope::All, None, &[("PROPTEST_CASES", NIGHTLY_CASES), ("SIM_TWICE", "1"), (BIN_DIR, &programs)], skips)?;
+            step("walks", || sim::walk(NIGHTLY_WALKS, None))?;
+            mutations::run_verb(None)?;
+            fuzz::nightly(skips)
+        }
     }
 }
 

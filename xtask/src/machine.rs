@@ -18,7 +18,7 @@ struct Need {
 }
 
 /// All needs. The tests look for the same things, and skip themselves where nobody insists.
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 5] = [
     Need {
         name: "assets",
         how: "set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver (`setup-envtest use -p path` prints one)",
@@ -27,6 +27,7 @@ const NEEDS: [Need; 3] = [
             var_os("KUBEBUILDER_ASSETS").is_some_and(has)
         },
     },
+    Need { name: "fuzz", how: "cargo install --locked cargo-fuzz", present: crate::fuzz::is_there },
     Need {
         name: "kubectl",
         how: "install kubectl, or name one in E2E_KUBECTL",
@@ -36,6 +37,11 @@ const NEEDS: [Need; 3] = [
         name: "kind",
         how: "install kind and docker, or name a cluster's kubeconfig in E2E_EDGE",
         present: || var_os("E2E_EDGE").is_some() || works("kind", &["version"]) && works("docker", &["info"]),
+    },
+    Need {
+        name: "namespaces",
+        how: "be root on Linux, with iproute2",
+        present: || works("unshare", &["--net", "--mount", "true"]) && works("ip", &["netns", "list"]),
     },
 ];
 
@@ -49,7 +55,7 @@ fn check(required: &str, present: impl Fn(&Need) -> bool) -> Result<()> {
         match NEEDS.iter().find(|need| need.name == name) {
             Some(need) if present(need) => {}
             Some(need) => bail!("CI_REQUIRE names {name}, and this machine lacks it: {}", need.how),
-            None => bail!("CI_REQUIRE names {name:?}, which is none of assets, kubectl, kind"),
+            None => bail!("CI_REQUIRE names {name:?}, which is none of {}", NEEDS.map(|need| need.name).join(", ")),
         }
     }
     Ok(())

@@ -12,7 +12,10 @@
 mod ci;
 mod dev;
 mod e2e;
+mod fuzz;
+mod honesty;
 mod machine;
+mod mutations;
 mod run;
 mod sim;
 mod test;
@@ -35,47 +38,77 @@ fn main() -> ExitCode {
 }
 
 fn command() -> Command {
-    let text = |name: &'static str, help: &'static str| Arg::new(name).help(help);
-    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help).action(ArgAction::SetTrue);
     Command::new("xtask")
         .about("What people and CI do with this workspace")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(
+        .subcommands(everyday())
+        .subcommands(searches())
+}
+
+/// Verbs of every day.
+fn everyday() -> Vec<Command> {
+    vec![
             Command::new("dev")
                 .about("Starts a fake cluster, an agent and a server on loopback, and follows their logs until Ctrl-C")
                 .arg(flag("once", "Stop as soon as a first request has gone all the way round")),
-        )
-        .subcommand(
             Command::new("test")
                 .about("Runs every test: unit, properties, stories, doctests, and e2e with what the machine has")
                 .arg(text("filter", "Only tests whose name contains this")),
-        )
-        .subcommand(
             Command::new("sim")
-                .about("Runs the stories")
+                .about("Runs the stories, or walks at random")
                 .arg(text("name", "Only stories whose name contains this"))
                 .arg(text("seed", "Replay this seed").long("seed").value_name("N").value_parser(value_parser!(u64)))
+                .arg(
+                    text("walks", "Go this many random walks instead, from --seed or $SIM_SEED or a fresh seed on")
+                        .long("walks")
+                        .value_name("N")
+                        .value_parser(value_parser!(u64)),
+                )
                 .arg(flag("trace", "Print the transcript, also of stories that pass")),
-        )
-        .subcommand(
             Command::new("e2e")
-                .about("Runs the end-to-end tests against real processes and, when asked, real clusters")
+                .about("Runs the end-to-end tests against real processes, separate hosts and, when asked, real clusters")
+                .long_about(
+                    "Runs the end-to-end tests against real processes, separate hosts and, when asked, real clusters.\n\n\
+                     The separate hosts are network namespaces made for the tests: root on Linux with iproute2 may make them. \
+                     There the programs are cut off, stopped, killed and started again. What a machine lacks is skipped, and said.",
+                )
                 .arg(flag("kind", "Create a kind cluster for them"))
                 .arg(text("edge", "Use the cluster of this kubeconfig").long("edge").value_name("KUBECONFIG"))
+                .arg(flag("release", "Run the programs as they ship, built with optimisations; else those of a debug build"))
                 .arg(flag("keep", "Leave what they created for a look afterwards")),
-        )
-        .subcommand(
             Command::new("tidy")
                 .about("Checks the house rules that a machine can check")
                 .arg(flag("fix", "Mend what can be mended")),
-        )
-        .subcommand(
             Command::new("ci")
                 .about("Runs what CI runs, in its order")
                 .arg(text("lane", "Which lane").value_parser(["fast", "full", "nightly"]).default_value("fast"))
                 .arg(flag("no-tests", "Leave out what `cargo xtask test` runs")),
-        )
+    ]
+}
+
+/// Verbs that look for what the tests do not notice.
+fn searches() -> Vec<Command> {
+    vec![
+        Command::new("mutations")
+            .about("Breaks the product on purpose, patch by patch, and sees the story that claims otherwise fail")
+            .arg(text("name", "Only patches whose name contains this")),
+        Command::new("fuzz")
+            .about("Searches for inputs that break what parsers, sessions and the way of a request promise")
+            .arg(text("target", "Only this target"))
+            .arg(text("seconds", "How long each").long("seconds").value_name("N").value_parser(value_parser!(u32))),
+        Command::new("honesty")
+            .about("Checks the fake API server against a real one")
+            .arg(text("kubeconfig", "The cluster of this kubeconfig").long("kubeconfig").value_name("FILE")),
+    ]
+}
+
+fn text(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).help(help)
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    text(name, help).long(name).action(ArgAction::SetTrue)
 }
 
 fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
@@ -84,8 +117,20 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
     match verb {
         "dev" => dev::run_verb(args.get_flag("once")),
         "test" => test::run_verb(word("filter")),
-        "sim" => sim::run_verb(word("name"), args.get_one::<u64>("seed").copied(), args.get_flag("trace")),
-        "e2e" => e2e::run_verb(args.get_flag("kind"), word("edge"), args.get_flag("keep")),
+        "sim" => {
+            let seed = args.get_one::<u64>("seed").copied();
+            match args.get_one::<u64>("walks") {
+                Some(n) => sim::walk(*n, seed),
+                None => sim::run_verb(word("name"), seed, args.get_flag("trace")),
+            }
+        }
+        "mutations" => mutations::run_verb(word("name")),
+        "e2e" => {
+            let [kind, release, keep] = ["kind", "release", "keep"].map(|name| args.get_flag(name));
+            e2e::run_verb(e2e::Options { kind, edge: word("edge"), release, keep })
+        }
+        "fuzz" => fuzz::run_verb(word("target"), args.get_one::<u32>("seconds").copied()),
+        "honesty" => honesty::run_verb(word("kubeconfig")),
         "tidy" => tidy::run_verb(args.get_flag("fix")),
         "ci" => ci::run_verb(word("lane").unwrap_or("fast"), !args.get_flag("no-tests")),
         other => unreachable!("clap knows no verb {other}"),

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::machine::{self, Skips};
 use crate::run::{run, run_seen, step, works};
-use crate::workspace::{BIN_DIR, bin_dir, cargo};
+use crate::workspace::{BIN_DIR, bin_dir, cargo, target_dir};
 
 /// Which packages' tests run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,12 @@ pub(crate) fn run_verb(filter: Option<&str>) -> Result<()> {
 /// one package here and all there would compile most dependencies twice.
 pub(crate) fn build() -> Result<()> {
     step("build", || run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--tests"])))
+}
+
+/// Builds the product's programs as they ship; gives their folder.
+pub(crate) fn build_release() -> Result<String> {
+    step("release build", || run(&mut cargo(&["build", "--release", "--bins", "-p", "server", "-p", "agent", "-p", "sim"])))?;
+    Ok(target_dir()?.join("release").to_string_lossy().into_owned())
 }
 
 /// Runs the tests of `scope` whose name contains `filter`, with `env` set; [`build`] comes first.
