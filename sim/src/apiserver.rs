@@ -1,10 +1,11 @@
 //! A fake Kubernetes API server, good enough for kubectl, client-go and the `kube` crate.
 //!
 //! It runs over any byte stream, so the same code answers inside a simulation and on a real TLS socket. What it does not
-//! do well (server-side apply, SPDY, port-forward, schemas) it refuses in words; it never does it almost right. Pods run,
+//! do well (server-side apply, SPDY, schemas) it refuses in words; it never does it almost right. Pods run,
 //! Deployments are ready and deletions are done at once: there is no scheduler, no kubelet and no garbage collector.
 
 mod access;
+mod arrivals;
 mod body;
 mod cluster;
 mod discovery;
@@ -14,8 +15,10 @@ mod gauge;
 mod kinds;
 mod list;
 mod logs;
+mod misbehavior;
 mod openapi;
 mod patch;
+mod port_forward;
 mod preload;
 mod probes;
 mod protobuf;
@@ -30,17 +33,21 @@ mod tls;
 mod watch;
 mod write;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use host::Host;
+use host::{Drain, DrainSwitch, Host};
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::watch as revisions;
+use tokio::sync::Notify;
 
+pub(crate) use arrivals::MARK;
+pub use arrivals::{Arrival, Arrivals};
 use gauge::Gauge;
+pub use misbehavior::Misbehavior;
+use misbehavior::Misbehaviors;
 pub use probes::pattern;
 use store::Store;
 pub use tls::Tls;
@@ -60,6 +67,12 @@ pub struct Options {
     pub bookmark_every: Duration,
     /// Changes that are remembered; watches and pages that reach further back are answered 410.
     pub history_len: usize,
+    /// Kinds beyond those that every cluster has, as custom resources make them; 150 in all is what Argo CD meets.
+    pub extra_kinds: usize,
+    /// What arrives is noted here.
+    pub arrivals: Arrivals,
+    /// Requests at once on one HTTP/2 connection (`--http2-max-streams-per-connection`).
+    pub http2_streams_max: u32,
 }
 
 impl Default for Options {
@@ -71,6 +84,10 @@ impl Default for Options {
             bookmark_every: Duration::from_secs(60),
             // Enough that nobody sees a 410 who did not ask for one with a smaller value.
             history_len: 10_000,
+            extra_kinds: 0,
+            arrivals: Arrivals::default(),
+            // What kube-apiserver offers.
+            http2_streams_max: 250,
         }
     }
 }
@@ -99,27 +116,34 @@ pub struct ExecutedWrite {
     pub name: String,
 }
 
-/// The fake API server. Cheap to clone; clones are one server.
+/// Plural of the kind, namespace (empty for cluster-scoped kinds), name.
+pub type ObjectName = (String, String, String);
+
+/// The fake API server, as one of its machines runs it. Cheap to clone; clones are one server.
 #[derive(Clone)]
 pub struct ApiServer {
     shared: Arc<Shared>,
+    host: Host,
+    drain: Drain,
 }
 
+/// What all machines of a highly available API server have in common: etcd, and its operator's view.
 struct Shared {
-    host: Host,
+    /// Keeps the drain of a server that is never drained from starting.
+    _never: DrainSwitch,
     options: Options,
     state: Mutex<State>,
-    /// The store's revision, for watches to wait on.
-    revisions: revisions::Sender<u64>,
+    /// The store has a new revision, for watches to look at. Not a `watch`, which wakes in an order of its own dice.
+    changed: Notify,
     open_watches: Gauge,
     open_execs: Gauge,
     open_requests: Gauge,
+    misbehaviors: Misbehaviors,
 }
 
 struct State {
     store: Store,
-    token: Option<String>,
-    throttled: bool,
+    tokens: Vec<String>,
     requests: VecDeque<ReceivedRequest>,
     writes: VecDeque<ExecutedWrite>,
 }
@@ -128,20 +152,27 @@ impl ApiServer {
     /// A server with its preloaded objects; it serves nobody yet.
     pub fn new(host: Host, options: Options) -> Self {
         let store = Store::new(options.history_len);
-        let state =
-            State { store, token: options.token.clone(), throttled: false, requests: VecDeque::new(), writes: VecDeque::new() };
+        let tokens = options.token.clone().into_iter().collect();
+        let state = State { store, tokens, requests: VecDeque::new(), writes: VecDeque::new() };
+        let (never, drain) = DrainSwitch::new();
         let shared = Shared {
-            host,
+            _never: never,
             options,
             state: Mutex::new(state),
-            revisions: revisions::Sender::new(0),
+            changed: Notify::new(),
             open_watches: Gauge::default(),
             open_execs: Gauge::default(),
             open_requests: Gauge::default(),
+            misbehaviors: Misbehaviors::default(),
         };
-        let server = Self { shared: Arc::new(shared) };
+        let server = Self { shared: Arc::new(shared), host, drain };
         preload::preload(&server);
         server
+    }
+
+    /// The same server on another machine, or on the same one after a restart; `drain` ends it there.
+    pub fn on(&self, host: Host, drain: Drain) -> Self {
+        Self { shared: self.shared.clone(), host, drain }
     }
 
     /// Every request received so far, oldest first, refused ones too.
@@ -216,40 +247,79 @@ impl ApiServer {
         self.with_store(|store| store.revision())
     }
 
+    /// Every object that is listed: its kind's plural, namespace and name, and its version.
+    pub fn versions(&self) -> BTreeMap<ObjectName, String> {
+        self.with_store(|store| {
+            let kinds = kinds::KINDS.iter().chain(kinds::extra(self.options().extra_kinds));
+            let objects = kinds.flat_map(|kind| store.objects(kind).into_iter().map(move |(key, object)| (kind, key, object)));
+            let named = objects.map(|(kind, (namespace, name), object)| {
+                let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+                ((kind.plural.to_owned(), namespace, name), version)
+            });
+            named.collect()
+        })
+    }
+
+    /// The revisions after `since` in which objects of the kind `plural` changed; none when they are forgotten.
+    pub fn changes(&self, plural: &str, since: u64) -> Option<Vec<u64>> {
+        self.with_store(|store| {
+            let changes = store.changes_since(since).ok()?;
+            Some(changes.filter(|change| change.kind.plural == plural).map(|change| change.revision).collect())
+        })
+    }
+
     /// Forgets the history: watches and pages from earlier revisions are answered 410.
     pub fn compact(&self) {
         self.state().store.compact();
     }
 
-    /// From now on answers 429 to everything (or no longer).
-    pub fn throttle(&self, throttled: bool) {
-        self.state().throttled = throttled;
+    /// From now on misbehaves, on all its machines, until [`ApiServer::behave`] is given what this returns.
+    pub fn misbehave(&self, how: Misbehavior) -> u64 {
+        self.shared.misbehaviors.begin(how)
     }
 
-    /// From now on accepts this bearer token only, or with none every caller.
-    pub fn set_token(&self, token: Option<String>) {
-        self.state().token = token;
+    /// Ends one misbehaviour.
+    pub fn behave(&self, number: u64) {
+        self.shared.misbehaviors.end(number);
+    }
+
+    /// From now on accepts these bearer tokens only, or with none every caller. Two overlap while one is rotated.
+    pub fn set_tokens(&self, tokens: Vec<String>) {
+        self.state().tokens = tokens;
     }
 
     pub(crate) fn host(&self) -> &Host {
-        &self.shared.host
+        &self.host
+    }
+
+    pub(crate) fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    pub(crate) fn misbehaviors(&self) -> &Misbehaviors {
+        &self.shared.misbehaviors
     }
 
     pub(crate) fn options(&self) -> &Options {
         &self.shared.options
     }
 
+    pub(crate) fn serves(&self, kind: &kinds::Kind) -> bool {
+        kind.group != kinds::EXTRA_GROUP
+            || kinds::extra(self.options().extra_kinds).iter().any(|extra| extra.plural == kind.plural)
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         // A wall clock outside of the years -9999..9999 is no clock.
-        Timestamp::try_from(self.shared.host.wall_clock()).unwrap_or(Timestamp::UNIX_EPOCH)
+        Timestamp::try_from(self.host.wall_clock()).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
-        Stamp { now: self.now(), chance: [self.shared.host.chance(), self.shared.host.chance()] }
+        Stamp { now: self.now(), chance: [self.host.chance(), self.host.chance()] }
     }
 
-    pub(crate) fn revisions(&self) -> revisions::Receiver<u64> {
-        self.shared.revisions.subscribe()
+    pub(crate) fn changed(&self) -> &Notify {
+        &self.shared.changed
     }
 
     pub(crate) fn open_watches(&self) -> &Gauge {
@@ -270,15 +340,14 @@ impl ApiServer {
 
     /// Changes the store and wakes the watches.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
-        let (result, revision) = {
+        let (result, is_newer) = {
             let mut state = self.state();
-            (change(&mut state.store), state.store.revision())
+            let before = state.store.revision();
+            (change(&mut state.store), state.store.revision() > before)
         };
-        self.shared.revisions.send_if_modified(|seen| {
-            let newer = revision > *seen;
-            *seen = revision.max(*seen);
-            newer
-        });
+        if is_newer {
+            self.shared.changed.notify_waiters();
+        }
         result
     }
 
@@ -290,12 +359,9 @@ impl ApiServer {
         remember(&mut self.state().writes, write);
     }
 
-    pub(crate) fn is_throttled(&self) -> bool {
-        self.state().throttled
-    }
-
     pub(crate) fn accepts(&self, token: Option<&str>) -> bool {
-        self.state().token.as_deref().is_none_or(|wanted| token == Some(wanted))
+        let tokens = &self.state().tokens;
+        tokens.is_empty() || tokens.iter().any(|wanted| token == Some(wanted))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

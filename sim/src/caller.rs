@@ -1,6 +1,8 @@
 //! Who stands at the front door: an HTTP client over the fabric, with a pool of connections like a Go client's.
 
 mod answer;
+mod client_go;
+mod expected;
 mod ledger;
 
 use std::convert::Infallible;
@@ -13,7 +15,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use futures_util::stream;
 use host::Host;
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -25,20 +27,29 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 pub use answer::{Answer, Measured};
-pub(crate) use ledger::{Ending, Entry, Ledger};
+use ledger::Asking;
+pub(crate) use ledger::{Asked, Book, End, Ending, Entry, Ledger};
 
+use crate::apiserver::{MARK, pattern};
+use crate::checkers::credentials::callers_token;
 use crate::trace::Trace;
+use expected::{Expected, Sent};
 
 /// What Go's HTTP/2 transport grants (`transportDefaultStreamFlow`, `transportDefaultConnFlow`).
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 30;
 
+/// When client-go pings a silent HTTP/2 connection (`HTTP2_READ_IDLE_TIMEOUT_SECONDS`), and when it gives it up
+/// (`HTTP2_PING_TIMEOUT_SECONDS`).
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// What Go's client takes of an answer's head (`DefaultMaxHeaderBytes` of a transport, 10 MiB), and fields without end.
 const HEAD_BYTES_MAX: u32 = 10 << 20;
 const HEADERS_MAX: usize = 4096;
 
-/// One piece of a generated upload.
-const UPLOAD_CHUNK: usize = 64 * 1024;
+/// One piece of a generated upload: a multiple of the pattern's period near 64 KiB.
+const UPLOAD_CHUNK: usize = 256 * 251;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -109,6 +120,20 @@ impl Caller {
         self
     }
 
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// It saw something that cannot be: fails the world.
+    pub(crate) fn found(&self, finding: String) {
+        self.ledger.found(finding);
+    }
+
+    /// The same caller on fresh connections.
+    pub(crate) fn anew(&self) -> Self {
+        self.over(self.protocol)
+    }
+
     /// The same caller on fresh connections of another protocol.
     pub fn over(&self, protocol: Protocol) -> Self {
         Self { protocol, pool: Arc::default(), ..self.clone() }
@@ -124,10 +149,13 @@ impl Caller {
         self.request(Method::POST, &format!("/tunnel/{cluster}{path}")).body(body)
     }
 
-    /// Any request to the front door, its target as it is written on the wire.
+    /// Any request to the front door, its target as it is written on the wire. It presents a credential of the caller's own,
+    /// which must not go further.
     pub fn request(&self, method: Method, target: &str) -> Call {
         let body = Full::new(Bytes::new()).boxed_unsync();
-        Call { caller: self.clone(), method, target: target.to_owned(), headers: HeaderMap::new(), body }
+        let credential = HeaderValue::from_str(&format!("Bearer {}", callers_token(self.name))).expect("a header value");
+        let (headers, sent) = (HeaderMap::from_iter([(AUTHORIZATION, credential)]), Sent::Whole(Bytes::new()));
+        Call { caller: self.clone(), method, target: target.to_owned(), headers, body, sent, write: None }
     }
 
     /// A connection to the front door, for bytes that no client library would send.
@@ -154,6 +182,19 @@ impl Caller {
         Ok((fresh.send_request(request).await?, fresh))
     }
 
+    /// Like [`Caller::send_http1`]: what was not sent goes out on the next connection.
+    async fn send_http2(&self, mut request: Request<Body>) -> anyhow::Result<Response<Incoming>> {
+        loop {
+            match self.http2().await?.try_send_request(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(failed.into_error().into()),
+                },
+            }
+        }
+    }
+
     async fn http1(&self) -> anyhow::Result<http1::SendRequest<Body>> {
         let (sender, connection) =
             http1::Builder::new().max_headers(HEADERS_MAX).handshake(TokioIo::new(self.dial().await?)).await?;
@@ -171,6 +212,7 @@ impl Caller {
         let mut builder = http2::Builder::new(self.host.tasks().clone());
         builder.timer(TokioTimer::new()).initial_stream_window_size(STREAM_WINDOW_BYTES);
         builder.initial_connection_window_size(CONNECTION_WINDOW_BYTES).max_header_list_size(HEAD_BYTES_MAX);
+        builder.keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PING_TIMEOUT);
         let (sender, connection) = builder.handshake(TokioIo::new(self.dial().await?)).await?;
         self.host.spawn("caller connection", async move {
             // How it ended, the requests on it are told.
@@ -180,7 +222,7 @@ impl Caller {
         Ok(sender)
     }
 
-    fn tell(&self, what: String) {
+    pub(crate) fn tell(&self, what: String) {
         if !self.is_quiet {
             self.trace.tell(self.name, what);
         }
@@ -203,6 +245,8 @@ pub struct Call {
     target: String,
     headers: HeaderMap,
     body: Body,
+    sent: Sent,
+    write: Option<u64>,
 }
 
 impl Call {
@@ -214,13 +258,16 @@ impl Call {
 
     /// A body of known length.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = Full::new(body.into()).boxed_unsync();
+        let body = body.into();
+        self.sent = Sent::Whole(body.clone());
+        self.body = Full::new(body).boxed_unsync();
         self
     }
 
-    /// A body of `n` generated bytes, sent in chunks.
+    /// A body of `n` bytes of [`pattern`], sent in chunks.
     pub fn upload(mut self, n: usize) -> Self {
-        let chunk = Bytes::from(vec![b'u'; UPLOAD_CHUNK]);
+        self.sent = Sent::Generated(n);
+        let chunk: Bytes = (0..UPLOAD_CHUNK as u64).map(pattern).collect();
         let chunks = (0..n.div_ceil(UPLOAD_CHUNK)).map(move |i| {
             let len = UPLOAD_CHUNK.min(n - i * UPLOAD_CHUNK);
             Ok(Frame::data(chunk.slice(..len)))
@@ -230,24 +277,29 @@ impl Call {
     }
 
     /// Sends it and waits for the head of the answer; the body is the caller's to read.
-    pub async fn open(self) -> anyhow::Result<Answer> {
+    pub async fn open(mut self) -> anyhow::Result<Answer> {
         let asked_at = Instant::now();
         let what = format!("{} {}", self.method, self.target);
         let caller = self.caller.clone();
         caller.tell(what.clone());
+        let asking = self.ask();
+        let (method, target, sent) = (self.method.clone(), self.target.clone(), self.sent.clone());
         let opened = match caller.protocol {
             Protocol::Http1 => caller.send_http1(self.into_http1()).await.map(|(answer, sender)| (answer, Some(sender))),
-            Protocol::Http2 => {
-                let mut sender = caller.http2().await?;
-                sender.send_request(self.into_http2()).await.map(|answer| (answer, None)).map_err(Into::into)
-            }
+            Protocol::Http2 => caller.send_http2(self.into_http2()).await.map(|answer| (answer, None)),
         };
         match opened {
             Ok((answer, sender)) => {
+                asking.answered(answer.status());
                 caller.tell(format!("{} {what}", answer.status()));
-                Ok(Answer::new(caller, what, asked_at, answer, sender))
+                let expected = match method {
+                    Method::HEAD => Expected::Anything,
+                    _ => Expected::of(&target, answer.status(), sent),
+                };
+                Ok(Answer::new(caller, asking.id, what, asked_at, expected, answer, sender))
             }
             Err(error) => {
+                asking.failed();
                 caller.tell(format!("{what}: {error:#}"));
                 Err(error.context(format!("{what} got no answer")))
             }
@@ -261,18 +313,28 @@ impl Call {
     pub async fn upgrade(mut self, protocol: &'static str) -> anyhow::Result<TokioIo<Upgraded>> {
         self.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         self.headers.insert(UPGRADE, HeaderValue::from_static(protocol));
+        let asked_at = Instant::now();
         let what = format!("{} {} upgrade {protocol}", self.method, self.target);
         let caller = self.caller.clone();
         caller.tell(what.clone());
-        let mut sender = caller.http1().await?;
-        let answer = sender.send_request(self.into_http1()).await.with_context(|| format!("{what} got no answer"))?;
+        let asking = self.ask();
+        let sending = async { Ok::<_, anyhow::Error>(caller.http1().await?.send_request(self.into_http1()).await?) };
+        let answer = sending.await.inspect_err(|_| asking.failed()).with_context(|| format!("{what} got no answer"))?;
+        asking.answered(answer.status());
         caller.tell(format!("{} {what}", answer.status()));
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let status = answer.status();
-            let words = answer.into_body().collect().await?.to_bytes();
-            anyhow::bail!("{what} got {status}: {}", String::from_utf8_lossy(&words));
+            let refused =
+                Answer::new(caller, asking.id, what.clone(), asked_at, Expected::Anything, answer, None).reply().await?;
+            anyhow::bail!("{what} got {}: {}", refused.status, refused.text());
         }
         Ok(TokioIo::new(hyper::upgrade::on(answer).await?))
+    }
+
+    /// Notes that it is sent, and marks it, so that the far end can say what became of it.
+    fn ask(&mut self) -> Asking {
+        let asking = self.caller.ledger.ask(&self.method, &self.target, self.write);
+        self.headers.insert(HeaderName::from_static(MARK), asking.id.into());
+        asking
     }
 
     fn into_http1(self) -> Request<Body> {

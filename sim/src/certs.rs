@@ -24,6 +24,7 @@ pub struct Pem {
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     year: i32,
+    leaf_years: i32,
 }
 
 impl Authority {
@@ -35,10 +36,15 @@ impl Authority {
         let year = i32::from(
             Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y").to_string().parse().unwrap_or(1970_i16),
         );
-        let mut params = params("postern development authority", year, Vec::new())?;
+        let mut params = params("postern development authority", (year, YEARS), Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-        Ok(Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)?, year })
+        Ok(Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)?, year, leaf_years: YEARS })
+    }
+
+    /// From here on signs leaves that are good to the end of this year and `years - 1` more.
+    pub fn sign_for_years(&mut self, years: i32) {
+        self.leaf_years = years;
     }
 
     /// The authority's own certificate and key.
@@ -52,7 +58,7 @@ impl Authority {
     /// If a name is none.
     pub fn server(&self, common_name: &str, names: &[&str]) -> Result<Pem, rcgen::Error> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        self.leaf(params(common_name, self.year, names)?, ExtendedKeyUsagePurpose::ServerAuth)
+        self.leaf(params(common_name, (self.year, self.leaf_years), names)?, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// A certificate for a client.
@@ -60,7 +66,7 @@ impl Authority {
     /// # Errors
     /// If keys cannot be made.
     pub fn client(&self, common_name: &str) -> Result<Pem, rcgen::Error> {
-        self.leaf(params(common_name, self.year, Vec::new())?, ExtendedKeyUsagePurpose::ClientAuth)
+        self.leaf(params(common_name, (self.year, self.leaf_years), Vec::new())?, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn leaf(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Result<Pem, rcgen::Error> {
@@ -72,10 +78,10 @@ impl Authority {
     }
 }
 
-fn params(common_name: &str, year: i32, names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
+fn params(common_name: &str, (year, years): (i32, i32), names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.not_before = date_time_ymd(year - 1, 1, 1);
-    params.not_after = date_time_ymd(year + YEARS, 1, 1);
+    params.not_after = date_time_ymd(year + years, 1, 1);
     Ok(params)
 }

@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use clap::{Arg, ArgMatches, Command as Clap, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command as Clap, value_parser};
 
 /// What to do.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     /// Write certificates into a folder.
-    Certs { out: String },
+    Certs { out: String, names: Vec<String> },
     /// Be an API server.
     ApiServer(ApiServerArgs),
 }
@@ -30,7 +30,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     let matches = clap().try_get_matches_from(args)?;
     let required = "clap checked that a subcommand is given";
     Ok(match matches.subcommand().expect(required) {
-        ("certs", matches) => Command::Certs { out: text(matches, "out").unwrap_or_default() },
+        ("certs", matches) => Command::Certs {
+            out: text(matches, "out").unwrap_or_default(),
+            names: matches.get_many("name").into_iter().flatten().cloned().collect(),
+        },
         (_, matches) => Command::ApiServer(ApiServerArgs {
             addr: *matches.get_one("addr").expect("has a default"),
             cert: text(matches, "cert"),
@@ -68,6 +71,13 @@ fn certs() -> Clap {
              Files that are there are replaced. Good for ten years, for development only.",
         )
         .arg(Arg::new("out").long("out").value_name("DIR").required(true).help("Folder to write into, made if absent"))
+        .arg(
+            Arg::new("name")
+                .long("name")
+                .value_name("NAME")
+                .action(ArgAction::Append)
+                .help("A DNS name or address more under which both servers are reached; may be repeated"),
+        )
 }
 
 fn apiserver() -> Clap {
@@ -139,6 +149,13 @@ mod tests {
             history_len: 10_000,
         };
         assert_eq!(parse(["postern-sim", "apiserver"].map(OsString::from)).ok(), Some(Command::ApiServer(wanted)));
+    }
+
+    #[test]
+    fn certificates_take_any_number_of_names() {
+        let command = ["postern-sim", "certs", "--out", "x", "--name", "hub", "--name", "198.18.1.2"].map(OsString::from);
+        let names = vec!["hub".to_owned(), "198.18.1.2".to_owned()];
+        assert_eq!(parse(command).ok(), Some(Command::Certs { out: "x".to_owned(), names }));
     }
 
     #[test]

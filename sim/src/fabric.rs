@@ -6,7 +6,10 @@
 mod dial;
 mod faults;
 mod link;
+mod marks;
+mod names;
 mod pipe;
+mod resend;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use link::{NOTSENT_LOWAT, Wan};
+pub use marks::Crossing;
+pub(crate) use marks::MARK;
 pub use socket::Socket;
 
 use crate::seed::Seed;
@@ -41,7 +46,7 @@ struct Shared {
     state: Mutex<State>,
     /// An event was put before all others.
     sooner: Notify,
-    /// A link, machine or listener changed: dials that hang look again.
+    /// A link, machine, listener or resolver changed: dials and look-ups that hang look again.
     changed: Notify,
 }
 
@@ -50,6 +55,10 @@ struct State {
     machines: BTreeMap<String, Machine>,
     /// Names that are no machine's own: by place ("" is everywhere) and name.
     names: BTreeMap<(String, String), Vec<String>>,
+    /// Names that the resolver of a place denies, by place and name, and how many faults want it so.
+    lost_names: BTreeMap<(String, String), usize>,
+    /// Places whose resolver says nothing, and how many faults want it so.
+    mute_resolvers: BTreeMap<String, usize>,
     by_ip: BTreeMap<IpAddr, String>,
     link_of: BTreeMap<(String, String), usize>,
     traffic: Traffic,
@@ -99,6 +108,8 @@ impl Fabric {
             seed,
             machines: BTreeMap::new(),
             names: BTreeMap::new(),
+            lost_names: BTreeMap::new(),
+            mute_resolvers: BTreeMap::new(),
             by_ip: BTreeMap::new(),
             link_of: BTreeMap::new(),
             traffic: Traffic::new(),
@@ -143,12 +154,6 @@ impl Fabric {
         })
     }
 
-    /// Makes `name` resolve to `machines`: in one place, or everywhere if `place` is empty.
-    pub fn add_name(&self, place: &str, name: &str, machines: &[&str]) {
-        let machines = machines.iter().map(|machine| (*machine).to_owned()).collect();
-        self.with(|state| state.names.insert((place.to_owned(), name.to_owned()), machines));
-    }
-
     /// Puts `wan` between two places; `down` is from `near` to `far`. Places that nobody joined have [`Wan::LAN`].
     pub fn join(&self, near: &str, far: &str, wan: Wan) {
         self.with(|state| {
@@ -157,19 +162,6 @@ impl Fabric {
             link.wan = wan;
             link.places = [near.to_owned(), far.to_owned()];
         });
-    }
-
-    /// The addresses of `name` as `machine` sees them: a literal, a name of its place, a name of everywhere, a machine.
-    pub fn resolve(&self, machine: &str, name: &str) -> Vec<IpAddr> {
-        if let Ok(ip) = name.parse() {
-            return vec![ip];
-        }
-        self.with(|state| {
-            let key = |place: &str| (place.to_owned(), name.to_owned());
-            let named = state.names.get(&key(place_of(machine))).or_else(|| state.names.get(&key("")));
-            let machines = named.cloned().unwrap_or_else(|| vec![name.to_owned()]);
-            machines.iter().filter_map(|machine| state.machines.get(machine)).map(|machine| machine.ip).collect()
-        })
     }
 
     /// Takes a port of a machine; 0 is any free one.
@@ -220,12 +212,25 @@ impl Fabric {
         })
     }
 
+    /// What lies between two places.
+    pub fn way(&self, a: &str, b: &str) -> Wan {
+        self.with(|state| {
+            let (link, _) = state.link(place_of(a), place_of(b));
+            state.traffic.links[link].wan
+        })
+    }
+
     /// How many bytes have left from one place for another; within one place, in both directions together.
     pub fn n_bytes(&self, from: &str, to: &str) -> u64 {
         self.with(|state| {
             let lines = state.lines(from, to);
             lines.iter().map(|(link, direction)| state.traffic.links[*link].lines[*direction].n_bytes).sum()
         })
+    }
+
+    /// The marked words that crossed between machines so far.
+    pub(crate) fn crossings(&self) -> Vec<Crossing> {
+        self.with(|state| state.traffic.crossings.iter().cloned().collect())
     }
 
     /// Records from here on what leaves from one place for another; within one place, in both directions.

@@ -11,12 +11,12 @@ use std::time::{Duration, SystemTime};
 use host::{BoxFuture, Connection, Listen, System};
 use tokio::time::Instant;
 
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, Socket};
 use crate::seed::Dice;
 use crate::trace::Trace;
 
 /// When every world begins: 2026-01-01T00:00:00Z.
-const EPOCH: Duration = Duration::from_secs(1_767_225_600);
+pub(crate) const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 
 /// What a machine keeps while its programs come and go.
 pub struct Disk {
@@ -66,8 +66,10 @@ impl SimHost {
 
 impl System for SimHost {
     fn resolve<'a>(&'a self, name: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        let addrs = self.fabric.resolve(&self.machine, name).into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-        Box::pin(async move { Ok(addrs) })
+        Box::pin(async move {
+            let ips = self.fabric.resolve(&self.machine, name).await?;
+            Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+        })
     }
 
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Connection>> {
@@ -82,10 +84,8 @@ impl System for SimHost {
 
     fn listen(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listen>>> {
         Box::pin(async move {
-            let port = self.fabric.listen(&self.machine, self.incarnation, addr.port())?;
-            let local = SocketAddr::new(addr.ip(), port);
-            let (fabric, machine) = (self.fabric.clone(), self.machine.clone());
-            Ok(Box::new(SimListener { fabric, machine, incarnation: self.incarnation, local }) as Box<dyn Listen>)
+            let listener = SimListener::bind(self.fabric.clone(), &self.machine, self.incarnation, addr)?;
+            Ok(Box::new(listener) as Box<dyn Listen>)
         })
     }
 
@@ -105,21 +105,35 @@ impl System for SimHost {
     }
 }
 
-struct SimListener {
+/// A port that a program of a machine holds.
+pub(crate) struct SimListener {
     fabric: Fabric,
     machine: String,
     incarnation: u64,
     local: SocketAddr,
 }
 
+impl SimListener {
+    pub(crate) fn bind(fabric: Fabric, machine: &str, incarnation: u64, addr: SocketAddr) -> io::Result<Self> {
+        let port = fabric.listen(machine, incarnation, addr.port())?;
+        Ok(Self { fabric, machine: machine.to_owned(), incarnation, local: SocketAddr::new(addr.ip(), port) })
+    }
+
+    pub(crate) async fn accept_socket(&self) -> (Socket, SocketAddr) {
+        poll_fn(|cx| match self.fabric.poll_accept(&self.machine, self.incarnation, self.local.port(), cx.waker()) {
+            Some(accepted) => Poll::Ready(accepted),
+            None => Poll::Pending,
+        })
+        .await
+    }
+}
+
 impl Listen for SimListener {
     fn accept(&self) -> BoxFuture<'_, io::Result<Connection>> {
-        Box::pin(poll_fn(move |cx| {
-            match self.fabric.poll_accept(&self.machine, self.incarnation, self.local.port(), cx.waker()) {
-                Some((socket, peer)) => Poll::Ready(Ok(Connection::new(socket, peer))),
-                None => Poll::Pending,
-            }
-        }))
+        Box::pin(async move {
+            let (socket, peer) = self.accept_socket().await;
+            Ok(Connection::new(socket, peer))
+        })
     }
 
     fn local_addr(&self) -> SocketAddr {

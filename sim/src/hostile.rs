@@ -78,6 +78,8 @@ fn any_message(host: &Host) -> Message {
     match dice & 0x0f {
         0 => Message::text("what is this?"),
         1 => Message::binary(noise),
+        // Shorter than a frame's header.
+        2 | 3 => Message::binary(noise[..noise.len().min((dice >> 40 & 0x03) as usize + 1)].to_vec()),
         _ => {
             let mut frame = BytesMut::new();
             frame.put_u8((dice >> 16) as u8 & 0x17);

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use host::{Drain, DrainSwitch, Host, Tasks};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::fabric::Fabric;
@@ -30,11 +31,20 @@ pub struct Machine {
     program: Program,
     panics: Panics,
     running: Mutex<Option<Running>>,
+    pauses: Mutex<Vec<Pause>>,
+}
+
+/// A time in which a machine did nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pause {
+    pub(crate) at: Instant,
+    pub(crate) until: Option<Instant>,
 }
 
 struct Running {
     tasks: Tasks,
     drain: DrainSwitch,
+    is_drained: bool,
 }
 
 impl Machine {
@@ -42,7 +52,7 @@ impl Machine {
     pub(crate) fn new(name: &str, fabric: Fabric, trace: Trace, seed: Seed, panics: Panics, program: Program) -> Self {
         fabric.add_machine(name);
         let disk = Arc::new(Disk::new(seed.split(name).dice()));
-        Self { name: name.to_owned(), fabric, trace, disk, program, panics, running: Mutex::default() }
+        Self { name: name.to_owned(), fabric, trace, disk, program, panics, running: Mutex::default(), pauses: Mutex::default() }
     }
 
     /// Its name, as `place/program`.
@@ -57,6 +67,7 @@ impl Machine {
 
     /// Starts the program, anew if one ran before.
     pub fn start(&self) {
+        self.end_pauses();
         let host = self.host();
         let (switch, drain) = DrainSwitch::new();
         let main = (self.program)(host.clone(), drain);
@@ -71,7 +82,7 @@ impl Machine {
         let span = tracing::error_span!(MACHINE_SPAN, name = %self.name);
         let tasks = host.tasks().clone();
         span.in_scope(|| tasks.spawn("main", main.in_current_span()));
-        *self.running() = Some(Running { tasks, drain: switch });
+        *self.running() = Some(Running { tasks, drain: switch, is_drained: false });
     }
 
     /// A host of this machine for a program that lives outside of it: a caller.
@@ -93,12 +104,14 @@ impl Machine {
     pub fn vanish(&self) {
         self.fabric.vanish(&self.name);
         self.abort();
+        self.pauses().push(Pause { at: Instant::now(), until: None });
     }
 
     /// Stops polling its tasks; sockets and timers stay (SIGSTOP, a starved container).
     pub fn pause(&self) {
         if let Some(running) = &*self.running() {
             running.tasks.pause();
+            self.pauses().push(Pause { at: Instant::now(), until: None });
         }
     }
 
@@ -107,13 +120,26 @@ impl Machine {
         if let Some(running) = &*self.running() {
             running.tasks.resume();
         }
+        self.end_pauses();
     }
 
     /// Asks the program to finish what runs and end (SIGTERM).
     pub fn drain(&self) {
-        if let Some(running) = &*self.running() {
+        if let Some(running) = &mut *self.running() {
+            running.is_drained = true;
             running.drain.start();
         }
+    }
+
+    /// Whether a program runs here that can be asked: one that is not paused and does not end.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.running().as_ref().is_some_and(|it| it.tasks.n_live() > 0 && !it.is_drained)
+            && self.all_pauses().iter().all(|pause| pause.until.is_some())
+    }
+
+    /// All times in which it was paused or without power, in turn: nobody there could say so.
+    pub(crate) fn all_pauses(&self) -> Vec<Pause> {
+        self.pauses().clone()
     }
 
     /// The names of its live tasks, sorted; none when nothing runs.
@@ -125,6 +151,17 @@ impl Machine {
         if let Some(running) = self.running().take() {
             running.tasks.abort_all();
         }
+        self.end_pauses();
+    }
+
+    fn end_pauses(&self) {
+        for pause in &mut *self.pauses() {
+            pause.until.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn pauses(&self) -> MutexGuard<'_, Vec<Pause>> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {

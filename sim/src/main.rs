@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     };
     host::init_logging(LogLevel::Info);
     let result = match command {
-        Command::Certs { out } => write_certs(Path::new(&out)),
+        Command::Certs { out, names } => write_certs(Path::new(&out), &names),
         Command::ApiServer(args) => serve(args),
     };
     match result {
@@ -46,13 +46,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn write_certs(dir: &Path) -> anyhow::Result<()> {
+fn write_certs(dir: &Path, more_names: &[String]) -> anyhow::Result<()> {
     let authority = Authority::new(Host::real().wall_clock())?;
+    let names: Vec<_> = LOCAL_NAMES.into_iter().chain(more_names.iter().map(String::as_str)).collect();
     let files = [
         ("ca", authority.pem()),
-        ("server", authority.server("postern-server", &LOCAL_NAMES)?),
+        ("server", authority.server("postern-server", &names)?),
         ("agent", authority.client("dev agent")?),
-        ("apiserver", authority.server("kube-apiserver", &LOCAL_NAMES)?),
+        ("apiserver", authority.server("kube-apiserver", &names)?),
     ];
     fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
     for (name, pem) in files {

@@ -6,18 +6,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use host::{Host, Tasks};
 
-use crate::apiserver::{ApiServer, Options};
+use crate::apiserver::{ApiServer, Arrivals, Options};
 use crate::caller::Ledger;
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, place_of};
 use crate::hostile;
 use crate::machine::{Machine, Panics, Program};
+use crate::middlebox::{Controls, Middlebox, Placed};
+use crate::pki;
 use crate::seed::Seed;
+use crate::story::Listed;
 use crate::trace::Trace;
 use crate::version_1;
-use crate::world::{Player, SA_TOKEN_PATH, World, service_account_token};
+use crate::world::{CLUSTERS_PATH, Cluster, Player, SA_TOKEN_PATH, World, service_account_token};
 
-/// Where an API server listens, plainly: stories run without TLS.
+/// Where an API server listens.
 const API_PORT: u16 = 443;
+
+/// The name of the API server within its cluster.
+pub(crate) const API_NAME: &str = "kubernetes.default.svc";
 
 /// Machines from which callers call.
 const CALLERS: [&str; 2] = ["hub/argocd", "hub/kubectl"];
@@ -29,10 +35,17 @@ pub(crate) struct Stage {
     pub(crate) ledger: Ledger,
     /// Where callers find the front door.
     pub(crate) internal_port: u16,
+    /// Where each program of the product serves its metrics, by machine.
+    pub(crate) metrics_ports: BTreeMap<String, u16>,
     pub(crate) n_agents: usize,
+    pub(crate) has_version_1_server: bool,
+    pub(crate) has_version_1_agents: bool,
     pub(crate) machines: BTreeMap<String, Machine>,
     pub(crate) clusters: BTreeMap<String, StagedCluster>,
     pub(crate) announced_errors: Mutex<Vec<String>>,
+    pub(crate) listed: Listed,
+    /// Of the boxes, by machine.
+    controls: BTreeMap<String, Arc<Controls>>,
     callers: Mutex<Vec<Host>>,
     /// The fabric's own task, and those that a story starts.
     pub(crate) tasks: Tasks,
@@ -40,9 +53,11 @@ pub(crate) struct Stage {
 }
 
 /// What a story may ask of a cluster.
-#[derive(Default)]
 pub(crate) struct StagedCluster {
     api: Arc<Mutex<Option<ApiServer>>>,
+    /// What arrived at all API servers that it had.
+    pub(crate) arrivals: Arrivals,
+    pub(crate) played_by: Player,
 }
 
 impl StagedCluster {
@@ -62,26 +77,33 @@ impl Stage {
         let mut clusters = BTreeMap::new();
         machines.insert("hub/server".to_owned(), add("hub/server", server_program(world)));
         fabric.add_name("", "hub", &["hub/server"]);
+        let boxes = place_boxes(world, &fabric, &trace);
+        let controls = boxes.iter().map(|placed| (placed.machine.clone(), placed.controls.clone())).collect();
+        for placed in boxes {
+            let name = placed.machine.clone();
+            machines.insert(name.clone(), add(&name, placed.program()));
+            starts.push(name);
+        }
         for name in CALLERS {
             machines.insert(name.to_owned(), add(name, idle_program()));
         }
         for cluster in &world.clusters {
             let id = &cluster.id;
             fabric.join("hub", id, cluster.wan);
-            let staged = StagedCluster::default();
-            let api = format!("{id}/api");
-            machines.insert(api.clone(), add(&api, api_program(cluster.api.clone(), staged.api.clone())));
-            fabric.add_name(id, "kubernetes.default.svc", &[&api]);
-            starts.push(api);
+            let arrivals = Arrivals::default();
+            let staged = StagedCluster { api: Arc::default(), arrivals: arrivals.clone(), played_by: cluster.played_by };
+            // A plan may be played more than once, and each world has its own.
+            let options = Options { arrivals, ..cluster.api.clone() };
+            let apis: Vec<_> = (1..=cluster.n_apis).map(|n| numbered(&format!("{id}/api"), n)).collect();
+            for api in &apis {
+                machines.insert(api.clone(), add(api, api_program(options.clone(), staged.api.clone())));
+            }
+            fabric.add_name(id, API_NAME, &apis.iter().map(String::as_str).collect::<Vec<_>>());
+            starts.extend(apis);
             // An offline cluster has its machine too, for a story to start it.
             for n in 1..=cluster.n_agents.max(1) {
-                let name = if n == 1 { format!("{id}/agent") } else { format!("{id}/agent-{n}") };
-                let program = match cluster.played_by {
-                    Player::Product => agent_program(cluster.config.clone()),
-                    Player::Version1 => version_1::agent(id),
-                    Player::Hostile => hostile::agent(id),
-                };
-                let agent = add(&name, program);
+                let name = numbered(&format!("{id}/agent"), n);
+                let agent = add(&name, played(cluster));
                 agent.disk().write(SA_TOKEN_PATH, service_account_token(id).as_bytes());
                 machines.insert(name.clone(), agent);
                 if n <= cluster.n_agents {
@@ -90,12 +112,31 @@ impl Stage {
             }
             assert!(clusters.insert(id.clone(), staged).is_none(), "two clusters are called {id}");
         }
+        machines.values().filter(|machine| world.gives_tls_to(place_of(machine.name()))).for_each(pki::equip);
         starts.insert(0, "hub/server".to_owned());
         let tasks = Tasks::with_panic_hook(move |task, message| panics(format!("task {task} panicked: {message}")));
-        let n_agents = world.clusters.iter().map(|cluster| cluster.n_agents).sum();
-        let internal_port = world.hub.config.internal_addr.port();
         let (ledger, announced_errors, callers) = (Ledger::default(), Mutex::default(), Mutex::default());
-        Self { fabric, trace, ledger, internal_port, n_agents, machines, clusters, announced_errors, callers, tasks, starts }
+        let has_version_1_server = world.hub.is_version_1;
+        let has_version_1_agents = world.clusters.iter().any(|cluster| cluster.played_by == Player::Version1);
+        let listed = Listed::new(clusters.keys(), machines["hub/server"].disk());
+        Self {
+            fabric,
+            trace,
+            ledger,
+            internal_port: world.hub.config.internal_addr.port(),
+            metrics_ports: metrics_ports(world),
+            n_agents: world.clusters.iter().map(|cluster| cluster.n_agents).sum(),
+            has_version_1_server,
+            has_version_1_agents,
+            machines,
+            clusters,
+            announced_errors,
+            listed,
+            controls,
+            callers,
+            tasks,
+            starts,
+        }
     }
 
     /// Starts the fabric, the hub, the API servers and the agents.
@@ -119,6 +160,15 @@ impl Stage {
         self.machines.values().filter(|machine| machine.name() == "hub/server" || machine.name().contains("/agent"))
     }
 
+    /// The middleboxes.
+    pub(crate) fn boxes(&self) -> impl Iterator<Item = &Machine> {
+        self.controls.keys().map(|name| self.machine(name))
+    }
+
+    pub(crate) fn controls(&self, name: &str) -> Arc<Controls> {
+        self.controls.get(name).unwrap_or_else(|| panic!("no box is called {name}; there are {:?}", self.controls.keys())).clone()
+    }
+
     /// A host for a caller on `machine`.
     pub(crate) fn caller(&self, machine: &str) -> Host {
         let host = self.machine(machine).host();
@@ -134,16 +184,64 @@ impl Stage {
     }
 }
 
+/// Where the programs that are ours say what they hold.
+fn metrics_ports(world: &World) -> BTreeMap<String, u16> {
+    let hub = &world.hub.config;
+    let hub_port = hub.ops_addr.unwrap_or(hub.internal_addr).port();
+    let of_hub = (!world.hub.is_version_1).then(|| ("hub/server".to_owned(), hub_port));
+    let ours = world.clusters.iter().filter(|cluster| cluster.played_by == Player::Product);
+    let of_agents = ours.flat_map(|cluster| {
+        let port = cluster.config.health_addr.map(|addr| addr.port());
+        let names = (1..=cluster.n_agents.max(1)).map(|n| numbered(&format!("{}/agent", cluster.id), n));
+        names.filter_map(move |name| Some((name, port?)))
+    });
+    of_hub.into_iter().chain(of_agents).collect()
+}
+
 fn server_program(world: &World) -> Program {
     let mut config = world.hub.config.clone();
     if world.hub.is_version_1 {
-        return version_1::server(config.addr.port(), config.internal_addr.port());
+        let clusters: Vec<_> = world.clusters.iter().map(|cluster| cluster.id.clone()).collect();
+        return version_1::server(config.addr.port(), config.internal_addr.port(), &clusters);
     }
-    config.clusters = world.clusters.iter().map(crate::world::Cluster::for_server).collect();
+    config.clusters_file = Some(CLUSTERS_PATH.to_owned());
+    config.clusters = world.clusters.iter().map(Cluster::for_server).collect();
     Arc::new(move |host, drain| {
         let config = config.clone();
         Box::pin(async move { server::run(config, host, drain).await.map_err(|error| error.to_string()) })
     })
+}
+
+/// Puts the boxes of the plan on the way to the hub, each before the next, and has the name of the hub lead to the first.
+fn place_boxes(world: &World, fabric: &Fabric, trace: &Trace) -> Vec<Placed> {
+    let port = world.hub.config.addr.port();
+    let place = |place: &str, plan: &Middlebox, next: &str| {
+        let (machine, controls) = (format!("{place}/box"), Arc::<Controls>::default());
+        let (plan, next, fabric, trace) = (plan.clone(), next.to_owned(), fabric.clone(), trace.clone());
+        Placed { plan, machine, next, port, controls, fabric, trace }
+    };
+    let mut boxes: Vec<Placed> = world.hub.behind.iter().map(|plan| place("hub", plan, "hub/server")).collect();
+    let door = boxes.first().map_or_else(|| "hub/server".to_owned(), |hub_box| hub_box.machine.clone());
+    for cluster in &world.clusters {
+        let mut entry = door.clone();
+        if let Some(plan) = &cluster.behind {
+            let its_box = place(&cluster.id, plan, &door);
+            if plan.is_in_the_way() {
+                entry.clone_from(&its_box.machine);
+            }
+            boxes.push(its_box);
+        }
+        fabric.add_name(&cluster.id, "hub", &[&entry]);
+    }
+    boxes
+}
+
+fn played(cluster: &Cluster) -> Program {
+    match cluster.played_by {
+        Player::Product => agent_program(cluster.config.clone()),
+        Player::Version1 => version_1::agent(&cluster.id),
+        Player::Hostile => hostile::agent(&cluster.id),
+    }
 }
 
 fn agent_program(config: agent::AgentConfig) -> Program {
@@ -153,18 +251,26 @@ fn agent_program(config: agent::AgentConfig) -> Program {
     })
 }
 
-/// An API server with a new store at each start: nothing here needs it to remember.
+/// An API server; all machines of a cluster, and all their starts, share one store.
 fn api_program(options: Options, slot: Arc<Mutex<Option<ApiServer>>>) -> Program {
-    Arc::new(move |host, _| {
-        let api = ApiServer::new(host.clone(), options.clone());
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(api.clone());
+    Arc::new(move |host, drain| {
+        let new = || ApiServer::new(host.clone(), options.clone());
+        let shared = slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(new).clone();
+        let api = shared.on(host.clone(), drain);
         Box::pin(async move {
             let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, API_PORT));
             let listener = host.listen(addr).await.map_err(|error| error.to_string())?;
-            api.listen_and_serve(listener, None).await;
+            api.listen_and_serve(listener, pki::of_api_server(&host)?).await;
+            // What is not finished by now is cut.
+            host.tasks().abort_all();
             Ok(())
         })
     })
+}
+
+/// The machines of a kind: `NAME`, `NAME-2`, …
+fn numbered(name: &str, n: usize) -> String {
+    if n == 1 { name.to_owned() } else { format!("{name}-{n}") }
 }
 
 fn idle_program() -> Program {

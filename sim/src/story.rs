@@ -1,18 +1,25 @@
 //! Story: the verbs a test says while the world runs. No verb waits by itself; `pass`, `within` and work do.
 
 mod expect;
+mod identities;
+mod middleboxes;
 mod misfortunes;
+mod names;
+mod operator;
 
 use std::future::Future;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 
-pub use expect::{Within, kib, mib, millis, minutes, secs};
+pub use expect::{Within, kib, mib, millis, minutes, rps, secs};
+pub(crate) use identities::Listed;
 pub use misfortunes::Fault;
+pub use operator::Operator;
 
 use crate::apiserver::ApiServer;
 use crate::argocd::ArgoCd;
@@ -34,11 +41,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct Story {
     stage: Arc<Stage>,
+    less: Arc<OnceLock<&'static str>>,
+    has_asked: Arc<AtomicBool>,
 }
 
 impl Story {
     pub(crate) fn new(stage: Arc<Stage>) -> Self {
-        Self { stage }
+        Self { stage, less: Arc::default(), has_asked: Arc::default() }
     }
 
     pub(crate) fn stage(&self) -> &Stage {
@@ -50,9 +59,10 @@ impl Story {
         Kubectl::new(self.caller("kubectl", "hub/kubectl", Protocol::Http1))
     }
 
-    /// Argo CD in the hub: HTTP/2, one connection for all.
+    /// Argo CD in the hub: HTTP/2, one connection for all; HTTP/1.1 where the server is of version 1, which has no other.
     pub fn argocd(&self) -> ArgoCd {
-        ArgoCd::new(self.caller("argocd", "hub/argocd", Protocol::Http2))
+        let protocol = if self.stage.has_version_1_server { Protocol::Http1 } else { Protocol::Http2 };
+        ArgoCd::new(self.caller("argocd", "hub/argocd", protocol))
     }
 
     /// The API server of a cluster, as its operator sees it.
@@ -81,6 +91,27 @@ impl Story {
     /// Puts a remark into the transcript.
     pub fn note(&self, what: &str) {
         self.stage.trace.tell("story", what);
+    }
+
+    /// Whether this telling has a version 1 peer and the story promised less of it.
+    pub fn claims_less(&self) -> bool {
+        self.has_asked.store(true, Ordering::Relaxed);
+        self.less.get().is_some()
+    }
+
+    /// Fails a telling that promises less and claims all the same.
+    pub(crate) fn expect_less(&self) -> anyhow::Result<()> {
+        let Some(words) = self.less.get() else { return Ok(()) };
+        anyhow::ensure!(self.has_asked.load(Ordering::Relaxed), "it promises less ({words}), and never asked claims_less()");
+        Ok(())
+    }
+
+    pub(crate) fn claim_less(&self, words: Option<&'static str>) {
+        if let Some(words) = words {
+            self.note(&format!("claims less: {words}"));
+            // Told once, at the beginning.
+            let _ = self.less.set(words);
+        }
     }
 
     /// Announces an ERROR in a log whose line contains `part`; any other fails the story.
@@ -141,9 +172,21 @@ impl Story {
         async { wait.await.context("work that the story started did not end") }
     }
 
+    /// Asks a cluster for its version until it answers; bound it with [`Within::within`].
+    pub async fn until_reachable(&self, cluster: &str) -> anyhow::Result<()> {
+        let looker = self.kubectl();
+        while !looker.get(cluster, "/version").await.is_ok_and(|reply| reply.status == StatusCode::OK) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
     /// How many sessions of agents the hub has.
     pub async fn n_sessions(&self) -> anyhow::Result<usize> {
-        let looker = self.caller("story", "hub/kubectl", Protocol::Http1).quiet();
+        let stage = &self.stage;
+        let port = stage.metrics_ports.get("hub/server").copied().unwrap_or(stage.internal_port);
+        let (host, trace, ledger) = (stage.caller("hub/kubectl"), stage.trace.clone(), stage.ledger.clone());
+        let looker = Caller::new("story", host, port, Protocol::Http1, trace, ledger).quiet();
         let metrics = looker.request(Method::GET, "/metrics").await?.expect(StatusCode::OK)?.text();
         let line = metrics.lines().find_map(|line| line.strip_prefix("agents_connected "));
         line.and_then(|count| count.parse().ok()).context("the hub has no metric agents_connected")

@@ -13,8 +13,11 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::apiserver::Options;
-use crate::checkers;
+use crate::checkers::{self, credentials};
 use crate::fabric::Wan;
+use crate::middlebox::Middlebox;
+use crate::pki;
+use crate::promise::{self, Promise, Promises, Telling};
 use crate::seed::Seed;
 use crate::stage::Stage;
 use crate::story::Story;
@@ -33,6 +36,9 @@ const LINES_SHOWN: usize = 40;
 /// Where the agents find their token for the API server.
 pub(crate) const SA_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
+/// Where the hub finds its clusters.
+pub(crate) const CLUSTERS_PATH: &str = "/etc/postern/clusters.json";
+
 /// The plan of a world. [`World::tell`] builds it and runs a story in it.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -40,6 +46,8 @@ pub struct World {
     pub(crate) hub: Hub,
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) begins_cold: bool,
+    pub(crate) has_tls: bool,
+    pub(crate) promises: Option<Promises>,
 }
 
 /// The plan of the hub.
@@ -48,6 +56,7 @@ pub struct Hub {
     /// What the server runs on; the clusters are filled in when the story begins.
     pub config: ServerConfig,
     pub(crate) is_version_1: bool,
+    pub(crate) behind: Option<Middlebox>,
 }
 
 /// The plan of a cluster.
@@ -56,7 +65,10 @@ pub struct Cluster {
     pub(crate) id: String,
     pub(crate) wan: Wan,
     pub(crate) n_agents: usize,
+    pub(crate) behind: Option<Middlebox>,
     pub(crate) api: Options,
+    pub(crate) n_apis: usize,
+    pub(crate) has_tls_upstream: bool,
     /// What its agents run on.
     pub config: AgentConfig,
     pub(crate) played_by: Player,
@@ -81,9 +93,11 @@ impl World {
     pub fn new() -> Self {
         Self {
             seed: 1,
-            hub: Hub { config: ServerConfig::default(), is_version_1: false },
+            hub: Hub { config: ServerConfig::default(), is_version_1: false, behind: None },
             clusters: Vec::new(),
             begins_cold: false,
+            has_tls: false,
+            promises: None,
         }
     }
 
@@ -95,7 +109,20 @@ impl World {
 
     /// Adds a cluster: one agent on a LAN, three pods.
     pub fn cluster(mut self, id: &str, change: impl FnOnce(Cluster) -> Cluster) -> Self {
-        self.clusters.push(change(Cluster::new(id)));
+        let mut cluster = Cluster::new(id);
+        if self.has_tls {
+            pki::plan_agent(&mut cluster.config);
+        }
+        self.clusters.push(change(cluster));
+        self
+    }
+
+    /// Has TLS between agents and hub, mutual, and between agents and API servers; see [`pki`]. Callers speak
+    /// plainly. Keys and signatures are no part of the seed: claim outcomes, not times. Comes before the clusters.
+    pub fn tls(mut self) -> Self {
+        assert!(self.clusters.is_empty(), "say tls before the clusters, which may want it otherwise");
+        self.has_tls = true;
+        pki::plan_hub(&mut self.hub.config);
         self
     }
 
@@ -111,18 +138,54 @@ impl World {
         self
     }
 
-    /// Tells a story in this world, then looks at what must hold in every world.
+    /// States what the story claims with a version 1 agent in every cluster, and with a version 1 server.
+    pub fn version_1(mut self, agent: Promise, server: Promise) -> Self {
+        self.promises = Some(Promises { agent, server });
+        self
+    }
+
+    fn uses_tls(&self) -> bool {
+        self.has_tls || self.clusters.iter().any(|cluster| cluster.has_tls_upstream)
+    }
+
+    pub(crate) fn gives_tls_to(&self, place: &str) -> bool {
+        self.has_tls || self.clusters.iter().any(|cluster| cluster.id == place && cluster.has_tls_upstream)
+    }
+
+    /// Tells a story in this world, and again with version 1 peers where it promises something of them; looks at what
+    /// must hold in every world at the end of each.
     ///
     /// # Panics
-    /// If a claim of the story or of a checker is false, with the seed to repeat it and the end of the transcript.
-    pub fn tell(mut self, story: impl AsyncFnOnce(Story) -> anyhow::Result<()>) {
+    /// If a claim of the story or of a checker is false, with the seed to repeat it and the end of the transcript; if
+    /// nobody said what the story promises of version 1 peers.
+    pub fn tell(mut self, story: impl AsyncFn(Story) -> anyhow::Result<()>) {
         self.seed = seed_from_environment().unwrap_or(self.seed);
-        let (result, trace) = self.play(story);
-        let shown = if wants_trace() { usize::MAX } else { LINES_SHOWN };
-        match result {
-            Err(failure) => panic!("{failure}\n\n{}", trace.render(shown)),
-            Ok(()) if wants_trace() => print(&trace.render(shown)),
-            Ok(()) => {}
+        for Telling { world, cast, less } in promise::tellings(self) {
+            let play = || {
+                world.clone().play(async |s: Story| {
+                    s.claim_less(less);
+                    story(s.clone()).await?;
+                    s.expect_less()
+                })
+            };
+            let (result, trace) = play();
+            let shown = if wants_trace() { usize::MAX } else { LINES_SHOWN };
+            match result {
+                Err(failure) => panic!("{failure}  {cast}\n\n{}", trace.render(shown)),
+                Ok(()) if wants_trace() => print(&trace.render(shown)),
+                Ok(()) => {}
+            }
+            // Keys and signatures of TLS are the operating system's.
+            if wants("SIM_TWICE") && !world.uses_tls() {
+                let again = play().1.render(usize::MAX);
+                let differs = trace
+                    .render(usize::MAX)
+                    .lines()
+                    .zip(again.lines())
+                    .find(|(one, other)| one != other)
+                    .map(|(one, other)| format!("one seed gave two transcripts  {cast}\n{one}\n{other}"));
+                assert!(differs.is_none(), "{}", differs.unwrap_or_default());
+            }
         }
     }
 
@@ -182,6 +245,12 @@ impl Hub {
         self
     }
 
+    /// Puts a box before the agents' door: `hub/box`.
+    pub fn behind(mut self, middlebox: Middlebox) -> Self {
+        self.behind = Some(middlebox);
+        self
+    }
+
     /// Changes what the server runs on.
     pub fn with(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
         change(&mut self.config);
@@ -196,12 +265,28 @@ impl Cluster {
         config.target_tls = TargetTls::Plain;
         config.sa_token_path = SA_TOKEN_PATH.to_owned();
         let api = Options { token: Some(service_account_token(id)), ..Options::default() };
-        Self { id: id.to_owned(), wan: Wan::LAN, n_agents: 1, api, config, played_by: Player::Product }
+        Self {
+            id: id.to_owned(),
+            wan: Wan::LAN,
+            n_agents: 1,
+            behind: None,
+            api,
+            n_apis: 1,
+            has_tls_upstream: false,
+            config,
+            played_by: Player::Product,
+        }
     }
 
     /// Puts `wan` between the hub and this cluster.
     pub fn over(mut self, wan: Wan) -> Self {
         self.wan = wan;
+        self
+    }
+
+    /// Puts a box of its own between the agents and the way to the hub: `ID/box`.
+    pub fn behind(mut self, middlebox: Middlebox) -> Self {
+        self.behind = Some(middlebox);
         self
     }
 
@@ -234,6 +319,31 @@ impl Cluster {
         self
     }
 
+    /// Has `n` kinds of objects beyond the common ones, three objects of each.
+    pub fn extra_kinds(mut self, n: usize) -> Self {
+        self.api.extra_kinds = n;
+        self
+    }
+
+    /// Has `n` machines of one API server, with one store and one name: `ID/api`, `ID/api-2`, …
+    pub fn api_servers(mut self, n: usize) -> Self {
+        self.n_apis = n;
+        self
+    }
+
+    /// Has an API server that speaks TLS, and so HTTP/2, also where the rest of the world does not.
+    pub fn tls_upstream(mut self) -> Self {
+        self.has_tls_upstream = true;
+        pki::plan_target(&mut self.config);
+        self
+    }
+
+    /// Has an API server that allows `n` requests at once on one HTTP/2 connection.
+    pub fn http2_streams_max(mut self, n: u32) -> Self {
+        self.api.http2_streams_max = n;
+        self
+    }
+
     /// Changes what its agents run on.
     pub fn with(mut self, change: impl FnOnce(&mut AgentConfig)) -> Self {
         change(&mut self.config);
@@ -250,14 +360,14 @@ impl Cluster {
     }
 }
 
-/// What agents of a cluster present to the hub.
+/// What agents of a cluster present to the hub; whatever is appended is another token of the same cluster.
 pub fn tunnel_token(cluster: &str) -> String {
-    format!("tunnel-token-of-{cluster}")
+    credentials::tunnel_token(cluster)
 }
 
-/// What agents of a cluster present to its API server.
+/// What agents of a cluster present to its API server; whatever is appended is another token of the same cluster.
 pub fn service_account_token(cluster: &str) -> String {
-    format!("service-account-token-of-{cluster}")
+    credentials::service_account_token(cluster)
 }
 
 /// A claim that was false.
@@ -265,6 +375,13 @@ pub fn service_account_token(cluster: &str) -> String {
 pub struct Failure {
     claim: anyhow::Error,
     seed: u64,
+}
+
+impl Failure {
+    /// The claim.
+    pub(crate) fn claim(&self) -> &anyhow::Error {
+        &self.claim
+    }
 }
 
 impl fmt::Display for Failure {
@@ -297,7 +414,11 @@ fn watch_the_wall(trace: Trace) -> std::sync::mpsc::Sender<()> {
 }
 
 fn wants_trace() -> bool {
-    std::env::var_os("SIM_TRACE").is_some_and(|value| value != "0")
+    wants("SIM_TRACE")
+}
+
+fn wants(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value != "0")
 }
 
 #[expect(clippy::print_stderr, reason = "a transcript is for people at a terminal")]

@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -31,6 +31,13 @@ pub(crate) fn json(code: StatusCode, value: &impl Serialize) -> Response<Body> {
 
 pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     with_type(code, "text/plain; charset=utf-8", text)
+}
+
+/// As Go's `http.Error` answers.
+pub(crate) fn plain_error(code: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = self::text(code, text);
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 pub(crate) fn with_type(code: StatusCode, media_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {

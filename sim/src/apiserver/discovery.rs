@@ -7,30 +7,31 @@ use serde_json::{Value, json};
 
 use super::access;
 use super::body::{self, Body};
-use super::kinds::{KINDS, Kind, Subresource};
+use super::kinds::{KINDS, Kind, Subresource, extra};
 
-/// The document at a path of discovery, if it is one.
-pub(crate) fn answer(segments: &[&str]) -> Option<Response<Body>> {
+/// The document at a path of discovery, if it is one, with so many extra kinds.
+pub(crate) fn answer(segments: &[&str], n_extra: usize) -> Option<Response<Body>> {
+    let groups = || groups().into_iter().chain(extra(n_extra).first().map(|kind| (kind.group, kind.version)));
     // A trailing slash names the same document.
     let segments = segments.strip_suffix(&[""]).unwrap_or(segments);
     let document = match segments {
         ["api"] => json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] }),
-        ["api", "v1"] => resources("", "v1")?,
+        ["api", "v1"] => resources("", "v1", n_extra)?,
         ["apis"] => {
-            let groups: Vec<_> = groups().into_iter().map(|(name, version)| group(name, version)).collect();
+            let groups: Vec<_> = groups().map(|(name, version)| group(name, version)).collect();
             json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
         }
         ["apis", name] => {
-            let (name, version) = groups().into_iter().find(|(group, _)| group == name)?;
+            let (name, version) = groups().find(|(group, _)| group == name)?;
             let mut document = group(name, version);
             document["kind"] = "APIGroup".into();
             document["apiVersion"] = "v1".into();
             document
         }
-        ["apis", name, version] if !name.is_empty() => resources(name, version)?,
+        ["apis", name, version] if !name.is_empty() => resources(name, version, n_extra)?,
         [] => {
             let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-            paths.extend(groups().into_iter().map(|(name, version)| format!("/apis/{name}/{version}")));
+            paths.extend(groups().map(|(name, version)| format!("/apis/{name}/{version}")));
             paths.extend(["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
             json!({ "paths": paths })
         }
@@ -49,7 +50,7 @@ fn group(name: &str, version: &str) -> Value {
     json!({ "name": name, "versions": [version], "preferredVersion": version })
 }
 
-fn resources(group: &str, version: &str) -> Option<Value> {
+fn resources(group: &str, version: &str, n_extra: usize) -> Option<Value> {
     if (group, version) == access::GROUP {
         let review =
             json!({ "name": access::PLURAL, "singularName": "", "namespaced": false, "kind": access::KIND, "verbs": ["create"] });
@@ -58,7 +59,8 @@ fn resources(group: &str, version: &str) -> Option<Value> {
             json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": [review] }),
         );
     }
-    let kinds: Vec<_> = KINDS.iter().filter(|kind| kind.group == group && kind.version == version).collect();
+    let kinds: Vec<_> =
+        KINDS.iter().chain(extra(n_extra)).filter(|kind| kind.group == group && kind.version == version).collect();
     let api_version = kinds.first()?.api_version();
     let resources: Vec<_> = kinds.into_iter().flat_map(|kind| std::iter::once(resource(kind)).chain(parts(kind))).collect();
     Some(json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources }))

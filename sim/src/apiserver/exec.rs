@@ -49,7 +49,7 @@ const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long a caller may take to answer the close: what a kubelet's stream creation allows.
-const CLOSE_MAX: Duration = Duration::from_secs(10);
+pub(crate) const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// One exec or attach session.
 struct Session {
@@ -76,7 +76,7 @@ pub(crate) fn answer(
     if !attach && command.is_empty() {
         return Err(Status::bad_request("you must specify at least 1 command for the container"));
     }
-    let (protocol, accept) = handshake(request.headers())?;
+    let (protocol, accept) = handshake(request.headers(), &PROTOCOLS)?;
     let tty = query.flag("tty");
     let (program, first) = if attach { (Program::Cat, Output::default()) } else { Program::start(&command, tty) };
     let session = Session {
@@ -96,6 +96,11 @@ pub(crate) fn answer(
         }
         drop(open);
     });
+    Ok(switching(protocol, accept))
+}
+
+/// The 101 of a [`handshake`].
+pub(crate) fn switching(protocol: &'static str, accept: HeaderValue) -> Response<Body> {
     let mut response = Response::new(body::full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -103,11 +108,11 @@ pub(crate) fn answer(
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    Ok(response)
+    response
 }
 
-/// The subprotocol, and the answer to the key (RFC 6455 section 4.2.2).
-fn handshake(headers: &HeaderMap) -> Result<(&'static str, HeaderValue), Status> {
+/// The first of `protocols` that is offered, and the answer to the key (RFC 6455 section 4.2.2).
+pub(crate) fn handshake(headers: &HeaderMap, protocols: &[&'static str]) -> Result<(&'static str, HeaderValue), Status> {
     let all = |name: header::HeaderName| {
         let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
         values.join(",")
@@ -119,13 +124,13 @@ fn handshake(headers: &HeaderMap) -> Result<(&'static str, HeaderValue), Status>
     if !upgrade.eq_ignore_ascii_case("websocket") {
         return Err(Status::bad_request(format!(
             "upgrading to {upgrade} is not simulated, only WebSocket ({}); use a newer kubectl or a real API server",
-            PROTOCOLS.join(", ")
+            protocols.join(", ")
         )));
     }
     let offered = all(header::SEC_WEBSOCKET_PROTOCOL);
-    let protocol = PROTOCOLS.into_iter().find(|protocol| offered.split(',').any(|offer| offer.trim() == *protocol));
+    let protocol = protocols.iter().copied().find(|protocol| offered.split(',').any(|offer| offer.trim() == *protocol));
     let protocol = protocol.ok_or_else(|| {
-        Status::bad_request(format!("none of the WebSocket subprotocols {offered:?} is served, only {}", PROTOCOLS.join(", ")))
+        Status::bad_request(format!("none of the WebSocket subprotocols {offered:?} is served, only {}", protocols.join(", ")))
     })?;
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| Status::bad_request("Sec-WebSocket-Key is missing"))?;
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a header value");
@@ -137,13 +142,7 @@ type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 impl Session {
     async fn run(mut self, upgrade: OnUpgrade, first: Output) -> Result<(), Error> {
         let upgraded = upgrade.await.map_err(|error| Error::Io(std::io::Error::other(error)))?;
-        let config = WebSocketConfig::default()
-            .read_buffer_size(BUFFER_BYTES)
-            .write_buffer_size(BUFFER_BYTES)
-            .max_write_buffer_size(2 * BUFFER_BYTES + 2 * MESSAGE_BYTES_MAX)
-            .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(websocket_config())).await;
         tokio::time::sleep(START_TIME).await;
         // A kubelet's first message is empty, on the lowest channel that it writes: the session stands.
         let lowest = if self.stdout { STDOUT } else { ERROR };
@@ -244,7 +243,18 @@ const START_TIME: Duration = Duration::from_millis(100);
 /// The longest sleep of a program, so that adding it to the time cannot overflow.
 const SLEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-fn message(channel: u8, bytes: &[u8]) -> Message {
+/// Limits of a WebSocket, each with a value of its own in place of no limit.
+pub(crate) fn websocket_config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(2 * BUFFER_BYTES + 2 * MESSAGE_BYTES_MAX)
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX))
+}
+
+/// `bytes` on `channel`.
+pub(crate) fn message(channel: u8, bytes: &[u8]) -> Message {
     let mut payload = BytesMut::with_capacity(1 + bytes.len());
     payload.put_u8(channel);
     payload.put_slice(bytes);

@@ -1,5 +1,7 @@
 //! The kinds that the fake serves: one table, a new kind is a row.
 
+use std::sync::LazyLock;
+
 /// One kind of object.
 #[derive(Debug)]
 pub(crate) struct Kind {
@@ -104,8 +106,26 @@ impl Subresource {
 
 /// The kind with this plural in any group.
 pub(crate) fn by_plural(plural: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.plural == plural)
+    KINDS.iter().chain(extra(EXTRA_MAX)).find(|kind| kind.plural == plural)
 }
+
+/// The first `n` of the kinds that stand for custom resources.
+pub(crate) fn extra(n: usize) -> &'static [Kind] {
+    // Names live as long as the process, like those in the table.
+    static EXTRA: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+        let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+        let kind =
+            |n: usize| Kind { group: EXTRA_GROUP, kind: leak(format!("Widget{n}")), plural: leak(format!("widgets{n}")), ..CORE };
+        (0..EXTRA_MAX).map(kind).collect()
+    });
+    &EXTRA[..n.min(EXTRA_MAX)]
+}
+
+/// The group of the kinds that stand for custom resources.
+pub(crate) const EXTRA_GROUP: &str = "widgets.example.com";
+
+/// As many as a cluster with many operators has.
+const EXTRA_MAX: usize = 200;
 
 /// The kind with this plural in one group and version.
 pub(crate) fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {

@@ -10,7 +10,7 @@ use super::kinds::Kind;
 use super::query::Query;
 use super::select::Selector;
 use super::status::Status;
-use super::store::{ObjectKey, Store};
+use super::store::{Compacted, ObjectKey, Store};
 
 /// What of a kind is listed or watched.
 pub(crate) struct Scope {
@@ -21,8 +21,10 @@ pub(crate) struct Scope {
 }
 
 /// Where the next page begins, and at which revision all pages are read.
+#[derive(Clone)]
 struct Continue {
-    revision: u64,
+    /// None reads every page as it is when it is asked for.
+    revision: Option<u64>,
     after: ObjectKey,
 }
 
@@ -34,7 +36,9 @@ impl Scope {
 }
 
 /// The page that `query` asks for.
-pub(crate) fn list(store: &Store, scope: &Scope, query: &Query, form: Form, now: Timestamp) -> Result<Value, Status> {
+///
+/// With `gone` the history counts as forgotten.
+pub(crate) fn list(store: &Store, scope: &Scope, query: &Query, form: Form, now: Timestamp, gone: bool) -> Result<Value, Status> {
     let page = query.get("continue").map(Continue::parse).transpose()?;
     let asked = asked_revision(query)?;
     if let Some(asked) = asked.filter(|asked| *asked > store.revision()) {
@@ -42,18 +46,18 @@ pub(crate) fn list(store: &Store, scope: &Scope, query: &Query, form: Form, now:
     }
     let revision = match (&page, query.get("resourceVersionMatch")) {
         (Some(_), Some(_)) => return Err(Status::bad_request("resourceVersionMatch is forbidden when continue is provided")),
-        (Some(page), None) => page.revision,
+        (Some(page), None) => page.revision.unwrap_or(store.revision()),
         (None, Some("Exact")) => asked
             .filter(|revision| *revision > 0)
             .ok_or_else(|| Status::bad_request("resourceVersionMatch: Exact needs a resourceVersion"))?,
         (None, Some("NotOlderThan") | None) => store.revision(),
         (None, Some(other)) => return Err(Status::bad_request(format!("resourceVersionMatch: Unsupported value: {other:?}"))),
     };
-    let objects = store.objects_at(scope.kind, revision).map_err(|_| {
-        Status::expired(match page {
-            Some(_) => "The provided continue parameter is too old to display a consistent list result.".to_owned(),
-            None => format!("The resourceVersion for the provided list is too old: {revision}"),
-        })
+    let named = page.as_ref().is_some_and(|page| page.revision.is_some()) || query.get("resourceVersionMatch") == Some("Exact");
+    let objects = if gone && named { Err(Compacted) } else { store.objects_at(scope.kind, revision) };
+    let objects = objects.map_err(|Compacted| match &page {
+        Some(page) => Status::continue_expired(Continue { revision: None, ..page.clone() }.to_text()),
+        None => Status::expired("The resourceVersion for the provided list is too old."),
     })?;
     let in_scope: Vec<_> = objects
         .iter()
@@ -66,7 +70,8 @@ pub(crate) fn list(store: &Store, scope: &Scope, query: &Query, form: Form, now:
     let mut metadata = json!({ "resourceVersion": revision.to_string() });
     if in_scope.len() > limit {
         let after = in_scope[limit - 1].0.clone();
-        metadata["continue"] = Continue { revision, after }.to_text().into();
+        metadata["continue"] =
+            Continue { revision: page.as_ref().map_or(Some(revision), |page| page.revision), after }.to_text().into();
         if scope.selector.is_empty() {
             metadata["remainingItemCount"] = (in_scope.len() - limit).into();
         }
@@ -86,7 +91,7 @@ impl Continue {
         value
             .and_then(|value| {
                 let text = |field: &str| value[field].as_str().map(str::to_owned);
-                Some(Self { revision: value["revision"].as_u64()?, after: (text("namespace")?, text("name")?) })
+                Some(Self { revision: value["revision"].as_u64(), after: (text("namespace")?, text("name")?) })
             })
             .ok_or_else(|| Status::bad_request("continue key is not valid"))
     }
@@ -122,7 +127,10 @@ mod tests {
         let mut store = store(3, 2);
         let first = ask(&store, "limit=1").expect("a page");
         (0..3).for_each(|_| put(&mut store, "new"));
-        assert_eq!(code(ask(&store, &format!("limit=1&continue={}", token(&first)))), 410);
+        let refused = ask(&store, &format!("limit=1&continue={}", token(&first))).expect_err("a refusal");
+        assert_eq!(refused.code(), 410);
+        let rest = ask(&store, &format!("continue={}", token(&refused.to_json()))).expect("the rest as it is now");
+        assert_eq!(names(&rest), ["c1", "c2", "new"]);
     }
 
     #[test]
@@ -162,7 +170,7 @@ mod tests {
 
     fn ask(store: &Store, query: &str) -> Result<Value, Status> {
         let scope = Scope { kind: configmaps(), namespace: Some("default".to_owned()), selector: Selector::default() };
-        list(store, &scope, &Query::parse(Some(query)), Form::Object, Timestamp::UNIX_EPOCH)
+        list(store, &scope, &Query::parse(Some(query)), Form::Object, Timestamp::UNIX_EPOCH, false)
     }
 
     fn names(list: &Value) -> Vec<&str> {

@@ -1,4 +1,5 @@
-//! Container logs: ten lines that are there, then one a second for as long as somebody follows.
+//! Container logs: ten lines that are there, then one a second for as long as somebody follows. A pod can say more:
+//! with the annotation `sim.example.com/lines-per-second`, and longer lines with `sim.example.com/line-bytes`.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::status::Status;
 /// Lines that a container has written before anybody looked.
 const LINES_AT_START: u64 = 10;
 
-/// How often a followed container writes another line.
+/// How often a followed container writes another line, unless its pod says otherwise.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
 struct Log {
@@ -26,6 +27,9 @@ struct Log {
     timestamps: bool,
     next: u64,
     follow: bool,
+    line_every: Duration,
+    /// Put into each line to make it as long as the pod wants.
+    filler: String,
 }
 
 /// Answers `GET …/pods/NAME/log`.
@@ -41,6 +45,9 @@ pub(crate) fn answer(server: &ApiServer, pod: &Value, query: &Query) -> Result<R
         return Err(Status::bad_request(format!("previous terminated container {container:?} in pod {name:?} not found")));
     }
     let n_lines = query.number("tailLines")?.unwrap_or(LINES_AT_START).min(LINES_AT_START);
+    let annotation = |name: &str| -> Option<u32> {
+        pod["metadata"]["annotations"].get(format!("sim.example.com/{name}"))?.as_str()?.parse().ok()
+    };
     let log = Log {
         server: server.clone(),
         pod: pod.clone(),
@@ -48,6 +55,8 @@ pub(crate) fn answer(server: &ApiServer, pod: &Value, query: &Query) -> Result<R
         timestamps: query.flag("timestamps"),
         next: LINES_AT_START - n_lines,
         follow: query.flag("follow"),
+        line_every: annotation("lines-per-second").map_or(LINE_EVERY, |n| Duration::from_secs(1) / n.max(1)),
+        filler: ".".repeat(annotation("line-bytes").unwrap_or_default() as usize),
     };
     let lines = futures_util::stream::unfold(log, |mut log| async move {
         let line = log.next().await?;
@@ -81,13 +90,13 @@ impl Log {
             if !self.follow {
                 return None;
             }
-            tokio::time::sleep(LINE_EVERY).await;
+            tokio::time::sleep(self.line_every).await;
             let metadata = &self.pod["metadata"];
             let text = |field: &str| metadata[field].as_str().unwrap_or_default();
             let alive = self.server.get("pods", text("namespace"), text("name"));
             alive.filter(|pod| pod["metadata"]["uid"] == metadata["uid"])?;
         }
-        let line = format!("{} line {}\n", self.container, self.next);
+        let line = format!("{} {}line {}\n", self.container, self.filler, self.next);
         self.next += 1;
         Some(if self.timestamps { format!("{} {line}", self.server.now()).into() } else { line.into() })
     }

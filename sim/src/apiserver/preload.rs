@@ -40,7 +40,15 @@ pub(crate) fn preload(server: &ApiServer) {
         let metadata = json!({ "name": format!("web-{index}"), "labels": { "app": "web" } });
         create(server, "pods", "default", json!({ "metadata": metadata, "spec": pod_spec() }));
     }
+    for kind in kinds::extra(server.options().extra_kinds) {
+        for index in 0..EXTRA_OBJECTS {
+            create(server, kind.plural, "default", json!({ "metadata": { "name": format!("w-{index}") } }));
+        }
+    }
 }
+
+/// Objects of each extra kind.
+const EXTRA_OBJECTS: usize = 3;
 
 fn create(server: &ApiServer, plural: &str, namespace: &str, object: Value) {
     let kind = kinds::by_plural(plural).expect("preloaded kinds are rows of the table");

@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/echo…` | any method: the body sent back, or without a body the request as JSON |
+//! | `/echo…` | any method: the body sent back, or without a body the request as JSON, without its Authorization |
 //! | `/bulk?bytes=N[&chunked=1][&pause_ms=P]` | N bytes of [`pattern`], a pause before each piece |
 //! | `/abort?after=N[&bytes=M]` | N bytes (fewer to a slow reader) of a body that claims M or is chunked, then a broken connection |
 //! | `/trailers` | a body with the declared trailer `x-digest` |
@@ -10,6 +10,7 @@
 //! | `/head?fields=N[&bytes=M]` | an answer with N fields more, which take M bytes together |
 //! | `/upload[?pause_ms=P]` | length and SHA-256 of the request's body, which is asked for after a pause |
 //! | `/deny` | 403 at once; the request's body is not read |
+//! | `/open` | how many requests are open beside this one |
 //! | `/silent[?unread=1]` | no answer, ever; the request's body is read, or not |
 
 use std::io;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, TRAILER};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, TRAILER};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -37,7 +38,7 @@ const PERIOD: usize = 251;
 const PIECE_BYTES: usize = 128 * PERIOD;
 
 /// What a body that will break off is given to leave the buffers: a few round trips of a slow link.
-const FLUSH_TIME: Duration = Duration::from_millis(500);
+pub(crate) const FLUSH_TIME: Duration = Duration::from_millis(500);
 
 /// What every answer of `/status` has, to see that it arrives.
 const PROBE_ETAG: &str = "\"probe\"";
@@ -53,7 +54,7 @@ pub fn pattern(position: u64) -> u8 {
 
 pub(crate) fn is_probe(path: &str) -> bool {
     let first = path.split('/').nth(1).unwrap_or_default();
-    matches!(first, "echo" | "bulk" | "abort" | "trailers" | "status" | "head" | "upload" | "deny" | "silent")
+    matches!(first, "echo" | "bulk" | "abort" | "trailers" | "status" | "head" | "upload" | "deny" | "open" | "silent")
 }
 
 pub(crate) async fn answer(server: &ApiServer, path: &str, request: Request<Incoming>) -> Response<Body> {
@@ -66,6 +67,7 @@ pub(crate) async fn answer(server: &ApiServer, path: &str, request: Request<Inco
         "status" => status(path),
         "head" => head(&query),
         "deny" => return deny(server, request.into_body()),
+        "open" => Ok(open(server)),
         "silent" => silent(&query, request.into_body()).await,
         _ => upload(&query, request.into_body()).await,
     };
@@ -84,6 +86,8 @@ fn echo(request: Request<Incoming>) -> Response<Body> {
     let headers: Vec<_> = parts
         .headers
         .iter()
+        // A credential goes in and never comes out.
+        .filter(|(name, _)| **name != AUTHORIZATION)
         .map(|(name, value)| [name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()])
         .collect();
     let target = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
@@ -163,6 +167,10 @@ async fn upload(query: &Query, mut body: Incoming) -> Result<Response<Body>, Sta
         }
     }
     Ok(body::json(StatusCode::OK, &json!({ "bytes": n_bytes, "sha256": hex(&digest.finalize()) })))
+}
+
+fn open(server: &ApiServer) -> Response<Body> {
+    body::text(StatusCode::OK, server.n_requests_open().saturating_sub(1).to_string())
 }
 
 async fn silent(query: &Query, mut body: Incoming) -> ! {

@@ -8,12 +8,13 @@ use super::body::{self, Body};
 use super::form::Form;
 use super::kinds::{self, Kind, Subresource};
 use super::list::{self, Scope};
+use super::misbehavior::Misbehavior;
 use super::patch::Patch;
 use super::query::Query;
 use super::select::Selector;
 use super::status::Status;
 use super::write::{self, DeleteOptions, Write};
-use super::{ApiServer, ExecutedWrite, exec, logs, watch};
+use super::{ApiServer, ExecutedWrite, exec, logs, port_forward, watch};
 
 /// What a path names.
 #[derive(Debug)]
@@ -56,10 +57,13 @@ pub(crate) async fn answer(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Status> {
+    if !server.serves(target.kind) {
+        return Err(Status::no_such_path());
+    }
     let method = request.method().clone();
     let Some(name) = target.name.clone() else {
         return match method {
-            Method::GET | Method::HEAD => list_or_watch(server, &target, query, &request, None),
+            Method::GET | Method::HEAD => list_or_watch(server, &target, query, &request, None).await,
             Method::POST => create(server, &target, query, request).await,
             Method::DELETE => delete_collection(server, &target, query, request).await,
             _ => Err(Status::method_not_allowed()),
@@ -68,7 +72,7 @@ pub(crate) async fn answer(
     match (target.part, method) {
         (None, Method::GET | Method::HEAD) if query.flag("watch") => {
             // The way of `kubectl get NAME --watch` before field selectors.
-            list_or_watch(server, &target, query, &request, Some(&name))
+            list_or_watch(server, &target, query, &request, Some(&name)).await
         }
         (None | Some(Subresource::Status), Method::GET | Method::HEAD) => {
             let form = Form::negotiate(request.headers(), query.get("includeObject"))?;
@@ -87,12 +91,14 @@ pub(crate) async fn answer(
             let attach = target.part == Some(Subresource::Attach);
             exec::answer(server, &find(server, &target, &name)?, attach, query, request)
         }
-        (Some(Subresource::PortForward), Method::GET | Method::POST) => Err(Status::not_simulated("port-forward")),
+        (Some(Subresource::PortForward), Method::GET | Method::POST) => {
+            port_forward::answer(server, &find(server, &target, &name)?, query, request)
+        }
         _ => Err(Status::method_not_allowed()),
     }
 }
 
-fn list_or_watch(
+async fn list_or_watch(
     server: &ApiServer,
     target: &Target,
     query: &Query,
@@ -108,9 +114,9 @@ fn list_or_watch(
     if query.flag("watch") && request.method() == Method::GET {
         return watch::start(server, scope, query, form);
     }
-    let now = server.now();
-    let list = server.with_store(|store| list::list(store, &scope, query, form, now))?;
-    Ok(body::json(StatusCode::OK, &list))
+    let (now, gone) = (server.now(), server.misbehaviors().has(Misbehavior::Gone));
+    let list = server.with_store(|store| list::list(store, &scope, query, form, now, gone))?;
+    Ok(server.misbehaviors().delay_list(body::json(StatusCode::OK, &list)).await)
 }
 
 async fn create(
@@ -124,7 +130,9 @@ async fn create(
     }
     let form = Form::negotiate(request.headers(), query.get("includeObject"))?;
     let object = body::read_object(request).await?;
-    created(server, &write(server, target, query.dry_run()?), object, form)
+    server.misbehaviors().before_write().await?;
+    let answer = created(server, &write(server, target, query.dry_run()?), object, form)?;
+    server.misbehaviors().after_write().await.map(|()| answer)
 }
 
 fn created(server: &ApiServer, write: &Write, object: Value, form: Form) -> Result<Response<Body>, Status> {
@@ -148,6 +156,7 @@ async fn update(
     } else {
         Patch::parse(&headers, &body::read(request.into_body()).await?)?
     };
+    server.misbehaviors().before_write().await?;
     let write = write(server, target, query.dry_run()?);
     if let Patch::Replace(object) = &patch
         && target.kind.create_by_update
@@ -163,6 +172,7 @@ async fn update(
         })
     })?;
     log(server, &write, if put { "update" } else { "patch" }, &new);
+    server.misbehaviors().after_write().await?;
     let answer = if scaled { scale_of(&new) } else { form.one(target.kind, &new, server.now()) };
     Ok(body::json(StatusCode::OK, &answer))
 }
@@ -175,9 +185,11 @@ async fn delete(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Status> {
     let options = delete_options(query, request).await?;
+    server.misbehaviors().before_write().await?;
     let write = write(server, target, options.dry_run);
     let (last, gone) = server.change(|store| write.delete(store, name, &options))?;
     log(server, &write, "delete", &last);
+    server.misbehaviors().after_write().await?;
     let answer = if gone { write::deleted(target.kind, &last) } else { Value::clone(&last) };
     Ok(body::json(StatusCode::OK, &answer))
 }
@@ -193,6 +205,7 @@ async fn delete_collection(
     }
     let selector = Selector::parse(target.kind, query)?;
     let options = delete_options(query, request).await?;
+    server.misbehaviors().before_write().await?;
     let scope = Scope { kind: target.kind, namespace: target.namespace.clone(), selector };
     let write = write(server, target, options.dry_run);
     let doomed = server.change(|store| {
@@ -203,6 +216,7 @@ async fn delete_collection(
         Ok(doomed)
     })?;
     doomed.iter().for_each(|object| log(server, &write, "delete", object));
+    server.misbehaviors().after_write().await?;
     let metadata = json!({ "resourceVersion": server.revision().to_string() });
     let list = Form::Object.list(target.kind, &metadata, doomed.iter().map(|object| &**object), server.now());
     Ok(body::json(StatusCode::OK, &list))

@@ -1,6 +1,6 @@
 //! From a request to who answers it.
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -9,7 +9,7 @@ use super::body::{self, Body};
 use super::query::Query;
 use super::resources::{self, Target};
 use super::status::Status;
-use super::{ApiServer, ReceivedRequest, access, discovery, openapi, probes};
+use super::{ApiServer, ReceivedRequest, access, discovery, kinds, openapi, probes};
 
 /// The git version that `/version` tells: the newest whose behaviour is imitated, marked as no release.
 const GIT_VERSION: &str = "v1.32.0-sim";
@@ -20,10 +20,13 @@ pub(crate) async fn answer(server: &ApiServer, request: Request<Incoming>) -> Re
     server.log_request(ReceivedRequest { method: request.method().clone(), target, headers: request.headers().clone() });
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let response = match route(server, request).await {
-        Ok(response) => response,
-        Err(status) => status.into_response(),
+    let mut response = match server.misbehaviors().before_all().await {
+        None => route(server, request).await.unwrap_or_else(Status::into_response),
+        Some(refused) => refused,
     };
+    if !probes::is_probe(&path) {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    }
     tracing::info!(%method, path, status = response.status().as_u16(), "request");
     response
 }
@@ -34,9 +37,6 @@ async fn route(server: &ApiServer, request: Request<Incoming>) -> Result<Respons
     // As `system:public-info-viewer` allows: whoever shows no token may ask after the health, a wrong token is refused.
     if !(server.accepts(bearer(request.headers())) || health && !request.headers().contains_key(AUTHORIZATION)) {
         return Err(Status::unauthorized());
-    }
-    if server.is_throttled() {
-        return Err(Status::too_many_requests(1));
     }
     if probes::is_probe(&path) {
         return Ok(probes::answer(server, &path, request).await);
@@ -50,6 +50,10 @@ async fn route(server: &ApiServer, request: Request<Incoming>) -> Result<Respons
         }
         ["apis", group, version, access::PLURAL] if (*group, *version) == access::GROUP => access::answer(request).await,
         ["apis", group, version, rest @ ..] if !rest.is_empty() && rest != [""] => {
+            let mut served = kinds::KINDS.iter().chain(kinds::extra(server.options().extra_kinds));
+            if !served.any(|kind| kind.group == *group && kind.version == *version) {
+                return Ok(no_such_page());
+            }
             let target = Target::parse(group, version, rest).ok_or_else(Status::no_such_path)?;
             resources::answer(server, target, &query, request).await
         }
@@ -58,8 +62,13 @@ async fn route(server: &ApiServer, request: Request<Incoming>) -> Result<Respons
         ["version"] => Ok(body::json(StatusCode::OK, &version())),
         ["openapi", "v2"] => Ok(openapi::v2(request.headers())),
         ["openapi", "v3", rest @ ..] => openapi::v3(rest).ok_or_else(Status::no_such_path),
-        _ => discovery::answer(&segments).ok_or_else(Status::no_such_path),
+        _ => Ok(discovery::answer(&segments, server.options().extra_kinds).unwrap_or_else(no_such_page)),
     }
+}
+
+/// What no handler answers.
+fn no_such_page() -> Response<Body> {
+    body::plain_error(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -15,11 +15,13 @@ pub(crate) struct Status {
     details: Value,
     /// Seconds to wait before trying again, sent as `Retry-After` too.
     retry_after: Option<u32>,
+    /// Where a list may go on all the same.
+    next: Option<String>,
 }
 
 impl Status {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null, retry_after: None }
+        Self { code, reason, message: message.into(), details: Value::Null, retry_after: None, next: None }
     }
 
     /// With empty details: kubectl looks into those of such a status without asking whether there are any.
@@ -88,6 +90,16 @@ impl Status {
         Self::new(StatusCode::GONE, "Expired", message)
     }
 
+    /// A page's revision is gone; `next` is the token to read the rest as it is now.
+    pub(crate) fn continue_expired(next: String) -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start a new \
+                       list without the continue parameter, or use the continue token in this response to retrieve the \
+                       remainder of the results. Continuing with the provided token results in an inconsistent list - objects \
+                       that were created, modified, or deleted between the time the first chunk was returned and now may show \
+                       up in the list.";
+        Self { next: Some(next), ..Self::expired(message) }
+    }
+
     pub(crate) fn revision_too_large(asked: u64, current: u64) -> Self {
         let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         let mut status = Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message);
@@ -99,12 +111,19 @@ impl Status {
         status
     }
 
-    pub(crate) fn too_many_requests(retry_after: u32) -> Self {
-        let message = "Too many requests, please try again later.";
-        let mut status = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
-        status.details = json!({ "retryAfterSeconds": retry_after });
-        status.retry_after = Some(retry_after);
+    /// An admission webhook was asked and did not answer in time.
+    pub(crate) fn webhook_timed_out() -> Self {
+        let why = "failed calling webhook \"validate.policy.example.com\": failed to call webhook: \
+                   Post \"https://policy.policy-system.svc:443/validate?timeout=10s\": context deadline exceeded";
+        let mut status = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", format!("Internal error occurred: {why}"));
+        status.details = json!({ "causes": [{ "message": why }] });
         status
+    }
+
+    /// The request took longer than the server lets it.
+    pub(crate) fn timed_out() -> Self {
+        let message = "Timeout: request did not complete within requested timeout - context deadline exceeded";
+        Self::generic(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
     }
 
     pub(crate) fn not_acceptable() -> Self {
@@ -141,6 +160,9 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
         });
+        if let Some(next) = &self.next {
+            status["metadata"]["continue"] = next.as_str().into();
+        }
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }

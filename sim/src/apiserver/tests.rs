@@ -33,9 +33,12 @@ async fn a_caller_without_the_token_is_refused_and_still_logged() {
     assert_eq!(caller.send(with("wrong")).await.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(caller.send(with("secret")).await.status(), StatusCode::OK);
     assert_eq!(caller.get("/readyz").await.status(), StatusCode::OK);
-    server.set_token(Some("rotated".to_owned()));
+    server.set_tokens(vec!["secret".to_owned(), "rotated".to_owned()]);
+    assert_eq!(caller.send(with("secret")).await.status(), StatusCode::OK);
+    assert_eq!(caller.send(with("rotated")).await.status(), StatusCode::OK);
+    server.set_tokens(vec!["rotated".to_owned()]);
     assert_eq!(caller.send(with("secret")).await.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(server.requests().len(), 5);
+    assert_eq!(server.requests().len(), 7);
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,10 +125,10 @@ async fn writes_are_logged_once_each_and_refused_ones_not() {
 async fn a_throttled_server_says_when_to_come_back() {
     let server = server(Options::default());
     let mut caller = Caller::new(&server).await;
-    server.throttle(true);
+    let throttled = server.misbehave(Misbehavior::Throttled { retry_after: 1 });
     let answer = caller.get(PODS).await;
     assert_eq!((answer.status(), answer.headers()["retry-after"].as_bytes()), (StatusCode::TOO_MANY_REQUESTS, b"1".as_slice()));
-    server.throttle(false);
+    server.behave(throttled);
     assert_eq!(caller.get(PODS).await.status(), StatusCode::OK);
 }
 

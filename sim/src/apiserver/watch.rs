@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use host::Drain;
 use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::ApiServer;
@@ -21,6 +21,7 @@ use super::body::{self, Body};
 use super::form::Form;
 use super::gauge::Counted;
 use super::list::{Scope, asked_revision};
+use super::misbehavior::Misbehavior;
 use super::query::Query;
 use super::status::Status;
 use super::store::{Change, Store};
@@ -31,6 +32,9 @@ const CHANGES_PER_LOOK: usize = 256;
 /// How far apart bookmarks and the end of time are when nobody asked for them.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long before the end of its time a watch gets a last bookmark.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+
 struct Watch {
     server: ApiServer,
     scope: Scope,
@@ -39,12 +43,14 @@ struct Watch {
     cursor: u64,
     /// Objects that existed when the watch began, and changes found by the last look.
     pending: Events,
-    revision: watch::Receiver<u64>,
     bookmark_every: Duration,
     bookmark_at: Instant,
     ends_at: Instant,
+    /// It began at a revision that its server calls too old.
+    is_gone: bool,
     /// Set after an `ERROR` event: the body ends.
     over: bool,
+    drain: Drain,
     _open: Counted,
 }
 
@@ -80,18 +86,24 @@ pub(crate) fn start(server: &ApiServer, scope: Scope, query: &Query, form: Form)
         now + query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0).map_or(NEVER, Duration::from_secs).min(NEVER);
     let bookmarks = query.flag("allowWatchBookmarks");
     let bookmark_every = if bookmarks { server.options().bookmark_every } else { NEVER };
+    // A watch with a time limit gets one before its end (`cacheWatcher.nextBookmarkTime`).
+    let last_bookmark = ends_at.checked_sub(LAST_BOOKMARK).filter(|at| bookmarks && *at > now);
     let (cursor, pending) = server.with_store(|store| begin(store, &scope, query))?;
+    let is_gone = pending.is_empty()
+        && asked_revision(query)?.is_some_and(|asked| asked > 0)
+        && server.misbehaviors().has(Misbehavior::Gone);
     let watch = Watch {
         server: server.clone(),
         scope,
         form,
         cursor,
         pending,
-        revision: server.revisions(),
         bookmark_every,
-        bookmark_at: now + bookmark_every,
+        bookmark_at: last_bookmark.unwrap_or(now + bookmark_every).min(now + bookmark_every),
         ends_at,
+        is_gone,
         over: false,
+        drain: server.drain(),
         _open: server.open_watches().enter(),
     };
     let frames = futures_util::stream::unfold(watch, |mut watch| async move {
@@ -118,6 +130,7 @@ impl Watch {
     /// The next line; none when the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            self.server.misbehaviors().wait_until_over(Misbehavior::WatchesSilent).await;
             if let Some((event, object)) = self.pending.pop_front() {
                 let object = self.form.one(self.scope.kind, &object, self.server.now());
                 return Some(line(event.name(), &object));
@@ -125,8 +138,12 @@ impl Watch {
             if self.over {
                 return None;
             }
-            self.revision.mark_unchanged();
-            match self.server.with_store(|store| look(store, &self.scope, self.cursor)) {
+            // Before the look, so that a change between the two is not missed.
+            let changed = self.server.changed().notified();
+            let look = |store: &Store| {
+                if self.is_gone { Err(too_old(store, self.cursor)) } else { look(store, &self.scope, self.cursor) }
+            };
+            match self.server.with_store(look) {
                 Ok((cursor, found)) if cursor > self.cursor => {
                     (self.cursor, self.pending) = (cursor, found);
                     continue;
@@ -139,8 +156,9 @@ impl Watch {
             }
             tokio::select! {
                 biased;
+                () = self.drain.started() => return None,
                 () = tokio::time::sleep_until(self.ends_at) => return None,
-                changed = self.revision.changed() => changed.ok()?,
+                () = changed => {}
                 () = tokio::time::sleep_until(self.bookmark_at) => {
                     self.bookmark_at = Instant::now() + self.bookmark_every;
                     return Some(line("BOOKMARK", &self.form.bookmark(self.scope.kind, self.cursor)));
@@ -152,14 +170,17 @@ impl Watch {
 
 /// What happened in `scope` after `cursor`, and how far the look went.
 fn look(store: &Store, scope: &Scope, cursor: u64) -> Result<(u64, Events), Status> {
-    let too_old = |_| Status::expired(format!("too old resource version: {cursor} ({})", store.revision()));
     let mut seen = cursor;
     let mut found = Events::new();
-    for change in store.changes_since(cursor).map_err(too_old)?.take(CHANGES_PER_LOOK) {
+    for change in store.changes_since(cursor).map_err(|_| too_old(store, cursor))?.take(CHANGES_PER_LOOK) {
         seen = change.revision;
         found.extend(event(scope, change));
     }
     Ok((seen, found))
+}
+
+fn too_old(store: &Store, cursor: u64) -> Status {
+    Status::expired(format!("too old resource version: {cursor} ({})", store.revision()))
 }
 
 /// What a change is to one who sees only `scope`: an object may enter and leave it without being made or deleted.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -11,7 +12,7 @@ use hyper::client::conn::http1;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Body, Caller, Ending, Entry, Reply};
+use super::{Body, Caller, Ending, Entry, Expected, Reply};
 
 /// How much of a body is kept to see whether it is whole JSON; of longer ones the last byte has to do.
 const KEPT_MAX: usize = 1 << 20;
@@ -30,6 +31,7 @@ pub struct Answer {
     line: BytesMut,
     trailers: HeaderMap,
     digest: Sha256,
+    expected: Expected,
     entry: Entry,
 }
 
@@ -47,17 +49,19 @@ pub struct Measured {
 impl Answer {
     pub(super) fn new(
         caller: Caller,
+        id: u64,
         what: String,
         asked_at: Instant,
+        expected: Expected,
         answer: Response<Incoming>,
         sender: Option<http1::SendRequest<Body>>,
     ) -> Self {
         let (head, body) = answer.into_parts();
-        let is_json =
-            head.headers.get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+        let is_json = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
         // A watch is a row of documents without an end of its own.
         let is_document = is_json && !what.contains("watch=") && head.status.is_success();
-        let entry = Entry { what, ending: Ending::Cancelled, n_bytes: 0, is_document, kept: Vec::new(), last: 0 };
+        let has_retry_after = head.headers.contains_key(RETRY_AFTER);
+        let entry = Entry { id, what, has_retry_after, is_document, ..Entry::default() };
         let (line, digest) = (BytesMut::new(), Sha256::new());
         Self {
             status: head.status,
@@ -69,6 +73,7 @@ impl Answer {
             line,
             trailers: HeaderMap::new(),
             digest,
+            expected,
             entry,
         }
     }
@@ -94,7 +99,11 @@ impl Answer {
                     return Err(error).with_context(|| format!("{what} was aborted after {} bytes", self.entry.n_bytes));
                 }
                 None => {
-                    self.entry.ending = Ending::Whole;
+                    if self.entry.ending != Ending::Whole {
+                        self.entry.ending = Ending::Whole;
+                        let ended = self.expected.ends(self.entry.n_bytes, &self.entry.kept);
+                        self.judge(ended);
+                    }
                     if let Some(sender) = self.sender.take() {
                         self.caller.give_back(sender);
                     }
@@ -158,10 +167,22 @@ impl Answer {
 
     fn count(&mut self, data: &[u8]) {
         self.digest.update(data);
+        let taken = self.expected.takes(self.entry.n_bytes, data);
+        self.judge(taken);
         let entry = &mut self.entry;
         entry.n_bytes += data.len();
         entry.kept.extend_from_slice(&data[..data.len().min(KEPT_MAX - entry.kept.len())]);
         entry.last = data.iter().rev().copied().find(|byte| !byte.is_ascii_whitespace()).unwrap_or(entry.last);
+    }
+}
+
+impl Answer {
+    fn judge(&mut self, judgement: Result<(), String>) {
+        if let Err(wrong) = judgement {
+            self.caller.ledger.found(format!("{}: {wrong}", self.entry.what));
+            // The rest would be wrong only because of the first.
+            self.expected = Expected::Anything;
+        }
     }
 }
 

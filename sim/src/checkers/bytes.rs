@@ -1,4 +1,5 @@
-//! A body is whole or visibly aborted: what HTTP calls whole must be a whole document.
+//! A body is whole or visibly aborted: what HTTP calls whole must be a whole document, and where every byte is known it
+//! arrives once and in order.
 
 use serde::de::IgnoredAny;
 
@@ -6,8 +7,11 @@ use crate::caller::{Ending, Entry};
 use crate::story::Story;
 
 pub(super) fn check(story: &Story) -> anyhow::Result<()> {
-    story.stage().ledger.look(|entries| {
-        for entry in entries.iter().filter(|entry| entry.ending == Ending::Whole && entry.is_document) {
+    story.stage().ledger.look(|book| {
+        if let Some(finding) = book.findings.first() {
+            anyhow::bail!("{finding}");
+        }
+        for entry in book.answers.iter().filter(|entry| entry.ending == Ending::Whole && entry.is_document) {
             anyhow::ensure!(is_whole(entry), "{} ended as if whole after {} bytes, and is not", entry.what, entry.n_bytes);
         }
         Ok(())

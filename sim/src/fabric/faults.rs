@@ -7,13 +7,22 @@ use tokio::time::Instant;
 
 use super::{Fabric, State, Wan, place_of};
 
+/// How long a connection is idle before its kernel probes whether the other machine is still there: what `host` asks for.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+
+/// Until a machine of which nothing is heard is given up: nine probes more, ten seconds apart (Linux, tcp_keepalive_probes).
+const KEEPALIVE_MAX: Duration = Duration::from_secs(30 + 9 * 10);
+
 impl Fabric {
     /// Nothing passes between two places and nobody is told; bytes wait for retransmission.
     pub fn cut(&self, a: &str, b: &str) {
-        self.with(|state| state.weather(a, b, |link| link.n_cuts += 1));
+        self.with(|state| {
+            let link = state.weather(a, b, |link| link.n_cuts += 1);
+            state.traffic.cut(link, Instant::now());
+        });
     }
 
-    /// Undoes one [`Fabric::cut`]. What was on the way is sent again.
+    /// Undoes one [`Fabric::cut`]. What was lost is sent again when its kernel's timer says so.
     pub fn heal(&self, a: &str, b: &str) {
         self.with(|state| {
             let (link, _) = state.link(place_of(a), place_of(b));
@@ -25,7 +34,7 @@ impl Fabric {
 
     /// All is late between two places, nothing is lost.
     pub fn stall(&self, a: &str, b: &str) {
-        self.with(|state| state.weather(a, b, |link| link.n_stalls += 1));
+        self.with(|state| _ = state.weather(a, b, |link| link.n_stalls += 1));
     }
 
     /// Undoes one [`Fabric::stall`]; what is late arrives at once.
@@ -86,14 +95,15 @@ impl Fabric {
             entry.incarnation += 1;
             entry.has_power = has_power;
             let listeners = std::mem::take(&mut entry.listeners);
-            for (conn, side) in state.sockets_of(machine) {
+            for (id, side) in state.sockets_of(machine) {
                 if has_power {
-                    state.traffic.abandon(conn, side, Instant::now());
-                } else if let Some(conn) = state.traffic.conns.get_mut(&conn) {
+                    state.traffic.abandon(id, side, Instant::now());
+                } else if let Some(conn) = state.traffic.conns.get_mut(&id) {
                     let end = &mut conn.ends[side];
                     end.gone = true;
                     end.fail(io::ErrorKind::ConnectionAborted, &mut state.traffic.wakers);
                     conn.pipes[side].forget_unsent();
+                    state.traffic.probe(id, 1 - side, KEEPALIVE_MAX);
                 }
             }
             // Nobody will ever accept these.
@@ -110,15 +120,26 @@ impl Fabric {
             for (conn, side) in state.sockets_of(machine) {
                 let Some(found) = state.traffic.conns.get_mut(&conn) else { continue };
                 // What its peers send again meets a kernel that knows nothing of them.
-                if std::mem::take(&mut found.ends[side].gone) && found.pipes[1 - side].n_window > 0 {
-                    found.ends[side].error = None;
-                    state.traffic.abandon(conn, side, Instant::now());
+                if std::mem::take(&mut found.ends[side].gone) {
+                    if found.pipes[1 - side].n_window > 0 {
+                        found.ends[side].error = None;
+                        state.traffic.abandon(conn, side, Instant::now());
+                    } else {
+                        state.traffic.probe(conn, 1 - side, KEEPALIVE_IDLE);
+                    }
                 }
             }
             state.machine(machine).incarnation
         });
         self.shared.changed.notify_waiters();
         incarnation
+    }
+}
+
+impl Fabric {
+    /// Who runs on a machine: the number of its program.
+    pub(crate) fn incarnation(&self, machine: &str) -> u64 {
+        self.with(|state| state.machine(machine).incarnation)
     }
 }
 
@@ -134,9 +155,10 @@ impl State {
         self.traffic.conns.iter().flat_map(ends).filter(|(.., mine)| *mine).map(|(conn, side, _)| (conn, side)).collect()
     }
 
-    fn weather(&mut self, a: &str, b: &str, change: impl FnOnce(&mut super::Link)) {
+    fn weather(&mut self, a: &str, b: &str, change: impl FnOnce(&mut super::Link)) -> usize {
         let (link, _) = self.link(place_of(a), place_of(b));
         change(&mut self.traffic.links[link]);
+        link
     }
 
     fn clear_up(&mut self, a: &str, b: &str, after: Duration, count: impl FnOnce(&mut super::Link) -> &mut usize) {

@@ -23,7 +23,15 @@ pub struct Wan {
     pub loss: f64,
     /// How many bytes the kernel takes of one connection beyond what it has sent (TCP_NOTSENT_LOWAT).
     pub notsent_lowat: usize,
+    /// How many bytes the router or modem before the bottleneck takes in each direction, of all connections together
+    /// and in the order of their coming: whoever speaks next waits behind them. At 0 each kernel sees the line itself.
+    pub queue_bytes: usize,
 }
+
+/// A queue that somebody keeps short: ten full frames, 5 ms at 25 Mbit/s, which is what CoDel aims at (RFC 8289).
+const QUEUE_KEPT_SHORT: usize = 16 * 1024;
+/// A queue that nobody looks after, though far from the worst in the field: a quarter of a second at 2 Mbit/s.
+const QUEUE_BLOATED: usize = 64 * 1024;
 
 /// What the product asks of a real kernel (TCP_NOTSENT_LOWAT in `host`); a world may raise it to show why.
 pub const NOTSENT_LOWAT: usize = 32 * 1024;
@@ -39,7 +47,7 @@ pub(crate) const MSS: usize = 1448;
 const SEGMENT_MAX: usize = 64 * 1024;
 
 /// The least that Linux waits beyond a round trip before it repeats the last segment of a row (TCP_RTO_MIN).
-const RTO_MIN: Duration = Duration::from_millis(200);
+pub(super) const RTO_MIN: Duration = Duration::from_millis(200);
 
 const fn mbit(n: u64) -> u64 {
     n * 1_000_000 / 8
@@ -54,6 +62,7 @@ impl Wan {
         up: mbit(1000),
         loss: 0.0,
         notsent_lowat: NOTSENT_LOWAT,
+        queue_bytes: QUEUE_KEPT_SHORT,
     };
     /// Between continents: a round trip of 100 ms is Frankfurt to Chicago, on a leased 100 Mbit/s.
     pub const OCEAN: Self = Self {
@@ -73,11 +82,18 @@ impl Wan {
         down: mbit(10),
         up: mbit(4),
         loss: 0.005,
+        queue_bytes: QUEUE_BLOATED,
         ..Self::LAN
     };
     /// A cellular modem with a paid volume: what it carries is counted, and it carries little.
-    pub const METERED: Self =
-        Self { latency: Duration::from_millis(60), jitter: Duration::from_millis(15), down: mbit(2), up: mbit(1), ..Self::LAN };
+    pub const METERED: Self = Self {
+        latency: Duration::from_millis(60),
+        jitter: Duration::from_millis(15),
+        down: mbit(2),
+        up: mbit(1),
+        queue_bytes: QUEUE_BLOATED,
+        ..Self::LAN
+    };
 
     /// The same way with another round-trip time and no jitter.
     pub const fn with_round_trip(mut self, rtt: Duration) -> Self {
@@ -96,6 +112,12 @@ impl Wan {
     /// The same way under kernels that take `bytes` of each connection before they say stop.
     pub const fn with_notsent_lowat(mut self, bytes: usize) -> Self {
         self.notsent_lowat = bytes;
+        self
+    }
+
+    /// The same way behind routers or modems that take `bytes` in each direction before the sender's line is full.
+    pub const fn with_queue(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
         self
     }
 
@@ -120,36 +142,57 @@ pub(super) struct Link {
     pub(super) n_stalls: usize,
     /// From the near to the far place, and back.
     pub(super) lines: [Line; 2],
-    /// Pipes whose bytes ought to have arrived but could not.
+    /// Pipes whose bytes ought to have arrived and are only late.
     pub(super) late: BTreeSet<PipeId>,
 }
 
-/// One direction of a link, shared by all connections over it: they take turns, a segment each.
+/// One direction of a link, shared by all connections over it: they take turns, a segment each, to its queue, and
+/// leave it in the order of their coming.
 pub(super) struct Line {
     pub(super) ready: VecDeque<PipeId>,
-    pub(super) busy: bool,
-    /// When the last segment left.
-    pub(super) free_at: Instant,
+    /// Segments in the queue, the one that is leaving among them, and their bytes.
+    n_segments: usize,
+    n_queued: usize,
+    /// When the last segment has left or will have.
+    free_at: Instant,
     /// The moment at which the line was last seen at work; see [`Line::start`].
-    pub(super) seen_at: Instant,
+    seen_at: Instant,
     pub(super) dice: Dice,
     pub(super) n_bytes: u64,
 }
 
 impl Line {
     pub(super) fn new(now: Instant, dice: Dice) -> Self {
-        Self { ready: VecDeque::new(), busy: false, free_at: now, seen_at: now, dice, n_bytes: 0 }
+        Self { ready: VecDeque::new(), n_segments: 0, n_queued: 0, free_at: now, seen_at: now, dice, n_bytes: 0 }
+    }
+
+    /// Whether another segment of up to `n_bytes` finds room: an idle line always has some.
+    fn takes(&self, n_bytes: usize, queue_bytes: usize) -> bool {
+        self.n_segments == 0 || self.n_queued + n_bytes <= queue_bytes
+    }
+
+    /// Takes a segment of `n_bytes` and tells when its last byte will have left.
+    pub(super) fn push(&mut self, n_bytes: usize, takes: Duration, now: Instant) -> Instant {
+        self.free_at = self.start(now) + takes;
+        self.n_segments += 1;
+        self.n_queued += n_bytes;
+        self.n_bytes += n_bytes as u64;
+        self.free_at
+    }
+
+    /// A segment of `n_bytes` has left.
+    pub(super) fn left(&mut self, n_bytes: usize, now: Instant) {
+        self.n_segments -= 1;
+        self.n_queued -= n_bytes;
+        self.seen_at = now;
     }
 
     /// When the next segment may begin to leave.
     ///
     /// Timers have a grain of 1 ms, in which a fast line sends much more than a sender may have waiting. So a line
     /// that became free earlier within the grain that is being worked on goes on from where it was.
-    pub(super) fn start(&mut self, now: Instant) -> Instant {
-        if self.seen_at != now {
-            self.free_at = self.free_at.max(now);
-        }
-        self.free_at
+    fn start(&self, now: Instant) -> Instant {
+        if self.seen_at == now { self.free_at } else { self.free_at.max(now) }
     }
 }
 
@@ -165,6 +208,11 @@ impl Link {
     /// The largest piece that takes its turn: a millisecond's worth.
     pub(super) fn segment_max(&self, direction: usize) -> usize {
         (self.bytes_per_second(direction) as usize / 1000).clamp(MSS, SEGMENT_MAX)
+    }
+
+    /// Whether the line takes another segment.
+    pub(super) fn has_room(&self, direction: usize) -> bool {
+        !self.blocked() && self.lines[direction].takes(self.segment_max(direction), self.wan.queue_bytes)
     }
 
     /// How long a segment travels, and longer if it has to be repeated: one more round trip when others follow that

@@ -8,6 +8,8 @@ use std::task::Waker;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::marks::Tail;
+
 /// One direction of one connection: from `ends[side]` to the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PipeId {
@@ -42,15 +44,26 @@ pub(super) struct Pipe {
     pub(super) fin: Fin,
     /// Whether the pipe stands in its line's queue.
     pub(super) queued: bool,
-    /// Whether a segment is leaving right now.
-    pub(super) on_line: bool,
-    /// On the way, each with the time of its arrival, in order.
+    /// In the line's queue or on the way, each with the time of its arrival, in order.
     pub(super) flight: VecDeque<(Instant, Parcel)>,
     /// Arrived and not yet read.
     pub(super) inbox: VecDeque<Bytes>,
     /// Bytes on the way, arrived and unread, or lost at a machine without power: what the receive window counts.
     pub(super) n_window: usize,
     pub(super) eof: bool,
+    /// What a cut swallowed and was not repeated yet: nothing leaves or arrives meanwhile.
+    pub(super) lost: Option<Lost>,
+    /// What of a marked word has left so far.
+    pub(super) tail: Tail,
+}
+
+/// The kernel's retransmission timer of a pipe.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// When the first byte that was lost was first sent, or would have been.
+    pub(super) since: Instant,
+    /// When it is sent again, known from healing on.
+    pub(super) again_at: Option<Instant>,
 }
 
 impl Pipe {
@@ -60,11 +73,12 @@ impl Pipe {
             n_unsent: 0,
             fin: Fin::Open,
             queued: false,
-            on_line: false,
             flight: VecDeque::new(),
             inbox: VecDeque::new(),
             n_window: 0,
             eof: false,
+            lost: None,
+            tail: Tail::default(),
         }
     }
 
@@ -159,7 +173,7 @@ impl Conn {
     /// Whether nobody will ever ask about this connection again.
     pub(super) fn is_over(&self) -> bool {
         let dead = |end: &End| end.gone || end.error.is_some();
-        let quiet = |pipe: &Pipe| pipe.n_unsent == 0 && !pipe.on_line && pipe.flight.is_empty() && pipe.fin != Fin::Waits;
+        let quiet = |pipe: &Pipe| pipe.n_unsent == 0 && pipe.flight.is_empty() && pipe.fin != Fin::Waits;
         let ended = self.ends.iter().all(|end| !end.held);
         ended && (self.ends.iter().any(dead) || self.pipes.iter().all(quiet))
     }

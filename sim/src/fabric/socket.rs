@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::Fabric;
 
@@ -18,6 +19,11 @@ pub struct Socket {
 impl Socket {
     pub(super) fn new(fabric: Fabric, conn: u64, side: usize) -> Self {
         Self { fabric, conn, side }
+    }
+
+    /// Ends the connection with a reset: what was not sent is lost.
+    pub(crate) fn reset(self) {
+        self.fabric.with(|state| state.traffic.abandon(self.conn, self.side, Instant::now()));
     }
 }
 

@@ -13,6 +13,10 @@ use tokio::time::{Instant, timeout};
 use super::{Fabric, NOTSENT_LOWAT, Socket, Wan};
 use crate::seed::{Dice, Seed};
 
+mod cuts;
+mod names;
+mod queues;
+
 const HUB: &str = "hub/server";
 const EDGE: &str = "edge/agent";
 const PORT: u16 = 8443;
@@ -222,6 +226,22 @@ async fn who_vanishes_tells_nobody_until_its_kernel_is_back() {
     net.fabric.power_on(HUB);
     let error = timeout(LONG, edge.read_u8()).await.expect("news in time").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_to_who_vanished_ends_by_its_kernels_probes() {
+    for is_back in [false, true] {
+        let net = Net::new(Wan::LAN);
+        let (mut edge, hub) = net.pair().await;
+        net.fabric.vanish(HUB);
+        drop(hub);
+        if is_back {
+            net.fabric.power_on(HUB);
+        }
+        assert!(timeout(Duration::from_secs(29), edge.read_u8()).await.is_err(), "news before any probe");
+        let error = timeout(Duration::from_secs(92), edge.read_u8()).await.expect("news in time").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
 }
 
 #[tokio::test(start_paused = true)]

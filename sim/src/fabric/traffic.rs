@@ -10,17 +10,22 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use super::link::Link;
+use super::marks::{Crossing, Crossings};
 use super::pipe::{Conn, End, Fin, Parcel, Pipe, PipeId};
 
 /// What a recording may hold: the largest body of any story, several times.
 const TAP_MAX: usize = 64 * 1024 * 1024;
 
 /// What happens at a moment.
-enum Event {
-    /// The last byte of a segment left.
-    Left { link: usize, direction: usize, pipe: PipeId, parcel: Parcel },
+pub(super) enum Event {
+    /// The last byte of a segment left the line.
+    Left { link: usize, direction: usize, n_bytes: usize },
     /// The first parcel of the pipe's flight may have come.
     Arrives(PipeId),
+    /// What a cut swallowed of the pipe is repeated, unless the link is blocked.
+    SentAgain(PipeId),
+    /// The keepalive probes of `ends[side]` were answered by a reset, or by nobody.
+    Probed { conn: u64, side: usize },
 }
 
 /// All links and connections.
@@ -34,6 +39,7 @@ pub(super) struct Traffic {
     pub(super) wakers: Vec<Waker>,
     /// Per tapped link and direction: the bytes of each connection.
     pub(super) taps: BTreeMap<(usize, usize), BTreeMap<u64, Vec<u8>>>,
+    pub(super) crossings: Crossings,
 }
 
 impl Traffic {
@@ -46,6 +52,7 @@ impl Traffic {
             n_conns: 0,
             wakers: Vec::new(),
             taps: BTreeMap::new(),
+            crossings: Crossings::new(),
         }
     }
 
@@ -61,19 +68,19 @@ impl Traffic {
                 return Some(at);
             }
             match entry.remove() {
-                Event::Left { link, direction, pipe, parcel } => {
-                    let line = &mut self.links[link].lines[direction];
-                    (line.busy, line.free_at, line.seen_at) = (false, at, now);
-                    self.left(pipe, parcel, at, now);
+                Event::Left { link, direction, n_bytes } => {
+                    self.links[link].lines[direction].left(n_bytes, now);
                     self.pump(link, direction, now);
                 }
                 Event::Arrives(pipe) => self.arrives(pipe, now),
+                Event::SentAgain(pipe) => self.send_again(pipe, now),
+                Event::Probed { conn, side } => self.probed(conn, side),
             }
         }
         None
     }
 
-    fn at(&mut self, at: Instant, event: Event) {
+    pub(super) fn at(&mut self, at: Instant, event: Event) {
         self.n_events += 1;
         self.events.insert((at, self.n_events), event);
     }
@@ -85,25 +92,36 @@ impl Traffic {
         self.n_conns
     }
 
-    /// Queues the pipe for its line if it has something to say and room to say it.
-    fn enqueue(&mut self, id: PipeId, now: Instant) {
-        let Some(conn) = self.conns.get_mut(&id.conn) else { return };
+    /// Has the pipe's line work on what it has to say.
+    pub(super) fn enqueue(&mut self, id: PipeId, now: Instant) {
+        let Some((link, direction)) = self.line_up(id) else { return };
+        match self.links[link].n_cuts {
+            0 => self.pump(link, direction, now),
+            _ => self.cut(link, now),
+        }
+    }
+
+    /// Puts the pipe in line, if it has something to say and room to say it and does not stand there yet.
+    fn line_up(&mut self, id: PipeId) -> Option<(usize, usize)> {
+        let conn = self.conns.get_mut(&id.conn)?;
         let (link, direction) = (conn.link, conn.line(id.side));
         let window = self.links[link].wan.window();
         let pipe = &mut conn.pipes[id.side];
         // Small openings of a full window are not worth a segment (silly windows, RFC 9293 section 3.8.6.2).
         let has_room = window.saturating_sub(pipe.n_window) >= pipe.n_unsent.min(window / 4);
-        if !pipe.queued && (pipe.n_unsent > 0 && has_room || pipe.n_unsent == 0 && pipe.fin == Fin::Waits) {
-            pipe.queued = true;
-            self.links[link].lines[direction].ready.push_back(id);
-            self.pump(link, direction, now);
+        if pipe.queued || pipe.lost.is_some() || !(pipe.n_unsent > 0 && has_room || pipe.n_unsent == 0 && pipe.fin == Fin::Waits)
+        {
+            return None;
         }
+        pipe.queued = true;
+        self.links[link].lines[direction].ready.push_back(id);
+        Some((link, direction))
     }
 
-    /// Puts the next segment on an idle line.
+    /// Puts segments on a line as long as it takes them.
     pub(super) fn pump(&mut self, link: usize, direction: usize, now: Instant) {
-        let way = &mut self.links[link];
-        while !way.blocked() && !way.lines[direction].busy {
+        while self.links[link].has_room(direction) {
+            let way = &mut self.links[link];
             let Some(id) = way.lines[direction].ready.pop_front() else { return };
             let Some(conn) = self.conns.get_mut(&id.conn) else { continue };
             let (end, pipe) = (&mut conn.ends[id.side], &mut conn.pipes[id.side]);
@@ -125,42 +143,51 @@ impl Traffic {
             } else {
                 continue;
             };
-            let n_bytes = if let Parcel::Bytes(bytes) = &parcel { bytes.len() } else { 0 };
-            let takes = Duration::from_secs_f64(n_bytes as f64 / way.bytes_per_second(direction) as f64);
-            pipe.on_line = true;
-            let line = &mut way.lines[direction];
-            line.busy = true;
-            line.n_bytes += n_bytes as u64;
-            let left_at = line.start(now) + takes;
-            return self.at(left_at, Event::Left { link, direction, pipe: id, parcel });
+            self.send(link, direction, id, parcel, now);
         }
     }
 
-    fn left(&mut self, id: PipeId, parcel: Parcel, at: Instant, now: Instant) {
+    /// Puts one parcel on a line: when it leaves and arrives is known from then on.
+    fn send(&mut self, link: usize, direction: usize, id: PipeId, parcel: Parcel, now: Instant) {
         let Some(conn) = self.conns.get_mut(&id.conn) else { return };
-        let (link, direction) = (conn.link, conn.line(id.side));
-        let pipe = &mut conn.pipes[id.side];
-        let way = &mut self.links[link];
-        pipe.on_line = false;
-        let earliest = at + way.travel(direction, pipe.n_unsent >= 3 * super::link::MSS);
+        let (way, pipe) = (&mut self.links[link], &mut conn.pipes[id.side]);
+        let n_bytes = if let Parcel::Bytes(bytes) = &parcel { bytes.len() } else { 0 };
+        let takes = Duration::from_secs_f64(n_bytes as f64 / way.bytes_per_second(direction) as f64);
+        let left_at = way.lines[direction].push(n_bytes, takes, now);
+        let earliest = left_at + way.travel(direction, pipe.n_unsent >= 3 * super::link::MSS);
         let arrival = pipe.flight.back().map_or(earliest, |(before, _)| earliest.max(*before));
+        if let Parcel::Bytes(bytes) = &parcel {
+            let [from, to] = [id.side, 1 - id.side].map(|side| &conn.ends[side].machine);
+            pipe.tail.scan(bytes, |kind, owner| {
+                self.crossings.insert(Crossing { from: from.clone(), to: to.clone(), kind, owner });
+            });
+        }
         if let (Parcel::Bytes(bytes), Some(tap)) = (&parcel, self.taps.get_mut(&(link, direction))) {
             let recorded = tap.entry(id.conn).or_default();
             recorded.extend_from_slice(&bytes[..bytes.len().min(TAP_MAX - recorded.len())]);
         }
         pipe.flight.push_back((arrival, parcel));
+        self.at(left_at, Event::Left { link, direction, n_bytes });
         self.at(arrival, Event::Arrives(id));
-        self.enqueue(id, now);
+        // Who has more to say stands behind those that wait already.
+        self.line_up(id);
     }
 
     /// Delivers what has come, unless the link is blocked: then it comes later.
     fn arrives(&mut self, id: PipeId, now: Instant) {
         let Some(conn) = self.conns.get_mut(&id.conn) else { return };
         let way = &mut self.links[conn.link];
+        if conn.pipes[id.side].waits_for_repetition() {
+            return;
+        }
         while let Some((_, parcel)) = conn.pipes[id.side].flight.pop_front_if(|(at, _)| *at <= now) {
             if way.blocked() {
-                conn.pipes[id.side].flight.push_front((now, parcel));
-                way.late.insert(id);
+                let pipe = &mut conn.pipes[id.side];
+                match parcel {
+                    Parcel::Bytes(_) | Parcel::Fin if way.n_cuts > 0 => pipe.lose(now - way.wan.latency),
+                    Parcel::Bytes(_) | Parcel::Fin | Parcel::Reset => _ = way.late.insert(id),
+                }
+                pipe.flight.push_front((now, parcel));
                 return;
             }
             let receiver = &mut conn.ends[1 - id.side];
@@ -198,19 +225,6 @@ impl Traffic {
         }
     }
 
-    /// Lets a link work again; what was held up arrives `after` that.
-    pub(super) fn resume(&mut self, link: usize, after: Duration, now: Instant) {
-        for id in std::mem::take(&mut self.links[link].late) {
-            let Some(conn) = self.conns.get_mut(&id.conn) else { continue };
-            for (at, _) in &mut conn.pipes[id.side].flight {
-                *at = (*at).max(now + after);
-            }
-            self.at(now + after, Event::Arrives(id));
-        }
-        self.pump(link, 0, now);
-        self.pump(link, 1, now);
-    }
-
     /// The program of `ends[side]` is dead: its kernel tells the other end.
     pub(super) fn abandon(&mut self, conn: u64, side: usize, now: Instant) {
         let Some(found) = self.conns.get_mut(&conn) else { return };
@@ -220,6 +234,22 @@ impl Traffic {
             send_reset(&mut found.pipes[side], arrival);
             self.at(arrival, Event::Arrives(PipeId { conn, side }));
         }
+    }
+
+    /// Lets the kernel of `ends[side]` look after `time` whether the other end is still there.
+    pub(super) fn probe(&mut self, conn: u64, side: usize, time: Duration) {
+        self.at(Instant::now() + time, Event::Probed { conn, side });
+    }
+
+    fn probed(&mut self, conn: u64, side: usize) {
+        let Some(found) = self.conns.get_mut(&conn) else { return };
+        let other = &found.ends[1 - side];
+        // While bytes wait for their acknowledgement they are sent again, for a quarter of an hour, and nothing else is.
+        if found.pipes[side].n_window == 0 && (other.gone || other.error.is_some()) {
+            found.ends[side].fail(io::ErrorKind::TimedOut, &mut self.wakers);
+            found.pipes[side].forget_unsent();
+        }
+        self.forget_if_over(conn);
     }
 
     pub(super) fn poll_read(&mut self, conn: u64, side: usize, cx: &Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

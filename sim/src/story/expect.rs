@@ -31,6 +31,11 @@ pub const fn minutes(n: u64) -> Duration {
     Duration::from_secs(n * 60)
 }
 
+/// Requests per second; the time between two.
+pub const fn rps(n: u64) -> Duration {
+    Duration::from_nanos(1_000_000_000 / n)
+}
+
 /// Kibibytes.
 pub const fn kib(n: u64) -> u64 {
     n << 10

@@ -107,7 +107,7 @@ impl Story {
         self.machine(machine).disk().write(path, content.as_bytes());
     }
 
-    fn fault(&self, words: String, undo: impl FnOnce(&Self) + Send + 'static) -> Fault {
+    pub(super) fn fault(&self, words: String, undo: impl FnOnce(&Self) + Send + 'static) -> Fault {
         Fault { story: self.clone(), words, undo: Some(Box::new(undo)) }
     }
 }

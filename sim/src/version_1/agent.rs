@@ -26,6 +26,9 @@ const TARGET: (&str, u16) = ("kubernetes.default.svc", 443);
 /// The pause before it dials the hub again.
 const REDIAL: Duration = Duration::from_millis(500);
 
+/// Where bytes for each connection go, and whether it stands already.
+type Connections = BTreeMap<u32, (mpsc::Sender<Bytes>, bool)>;
+
 /// The agent of `cluster`.
 pub(crate) fn agent(cluster: &str) -> Program {
     let cluster = cluster.to_owned();
@@ -59,7 +62,7 @@ async fn serve(host: &Host, cluster: &str) -> anyhow::Result<()> {
     let (mut writer, mut reader) = websocket.split();
     let (frames, mut waiting) = mpsc::channel(FRAMES_WAITING_MAX);
     // Where bytes for each connection go; a closed one has none.
-    let mut connections = BTreeMap::<u32, mpsc::Sender<Bytes>>::new();
+    let mut connections = Connections::new();
     let mut pings = tokio::time::interval(PING_INTERVAL);
     loop {
         tokio::select! {
@@ -70,7 +73,12 @@ async fn serve(host: &Host, cluster: &str) -> anyhow::Result<()> {
                     send(&mut writer, answer).await?;
                 }
             }
-            Some(frame) = waiting.recv() => send(&mut writer, frame).await?,
+            Some(frame) = waiting.recv() => {
+                if frame.kind == CONNECTED && let Some((_, is_connected)) = connections.get_mut(&frame.id) {
+                    *is_connected = true;
+                }
+                send(&mut writer, frame).await?;
+            }
             _ = pings.tick() => send(&mut writer, Frame::new(PING, 0, "")).await?,
         }
     }
@@ -80,7 +88,7 @@ async fn take(
     host: &Host,
     cluster: &str,
     frame: Frame,
-    connections: &mut BTreeMap<u32, mpsc::Sender<Bytes>>,
+    connections: &mut Connections,
     frames: &mpsc::Sender<Frame>,
 ) -> Option<Frame> {
     match frame.kind {
@@ -89,7 +97,7 @@ async fn take(
                 return Some(Frame::new(ERROR, frame.id, "address not allowed"));
             }
             let (bytes, received) = mpsc::channel(FRAMES_WAITING_MAX);
-            connections.insert(frame.id, bytes);
+            connections.insert(frame.id, (bytes, false));
             let (frames, host_, cluster) = (frames.clone(), host.clone(), cluster.to_owned());
             host.spawn("version 1 connection", async move {
                 if let Err(error) = connection(&host_, &cluster, frame.id, received, &frames).await {
@@ -100,7 +108,8 @@ async fn take(
             None
         }
         DATA => {
-            if let Some(bytes) = connections.get(&frame.id) {
+            // Data that comes before Connected is dropped in silence.
+            if let Some((bytes, true)) = connections.get(&frame.id) {
                 // The connection may have ended meanwhile.
                 let _ = bytes.send(frame.payload).await;
             }
@@ -129,10 +138,11 @@ async fn connection(
         // The session is over if nobody takes its frames.
         let _ = copy(reader, id, &copier).await;
     });
-    let head = head(&mut received).await?;
+    let (head, body) = head(&mut received).await?;
     let (line, rest) = head.split_once("\r\n").context("a head without a line")?;
     let token = service_account_token(cluster);
     writer.write_all(format!("{line}\r\nAuthorization: Bearer {token}\r\n{rest}").as_bytes()).await?;
+    writer.write_all(&body).await?;
     while let Some(bytes) = received.recv().await {
         writer.write_all(&bytes).await?;
     }
@@ -140,13 +150,17 @@ async fn connection(
     std::future::pending().await
 }
 
-/// Everything up to the end of the request's head, with what came behind it.
-async fn head(received: &mut mpsc::Receiver<Bytes>) -> anyhow::Result<String> {
+/// The request's head, and what of its body came with it.
+async fn head(received: &mut mpsc::Receiver<Bytes>) -> anyhow::Result<(String, BytesMut)> {
+    const END: &[u8] = b"\r\n\r\n";
     let mut head = BytesMut::new();
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+    loop {
+        if let Some(at) = head.windows(END.len()).position(|end| end == END) {
+            let body = head.split_off(at + END.len());
+            return Ok((String::from_utf8(head.to_vec())?, body));
+        }
         head.extend_from_slice(&received.recv().await.context("closed before a head")?);
     }
-    Ok(String::from_utf8(head.to_vec())?)
 }
 
 async fn copy(mut reader: ReadHalf<host::Connection>, id: u32, frames: &mpsc::Sender<Frame>) -> anyhow::Result<()> {

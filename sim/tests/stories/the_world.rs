@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http::StatusCode;
+use sim::fabric::Wan;
+use sim::promise::Promise::Same;
 use sim::story::{Story, minutes, secs};
 use sim::world::World;
 
@@ -50,7 +53,7 @@ fn a_story_that_hangs_ends() {
 
 #[test]
 fn a_claim_about_a_state_is_looked_at_all_the_time() {
-    World::new().tell(async |s: Story| {
+    World::new().version_1(Same, Same).tell(async |s: Story| {
         let (count, story) = (std::sync::Arc::new(AtomicUsize::new(0)), s.clone());
         let counter = count.clone();
         drop(s.start(async move {
@@ -63,4 +66,30 @@ fn a_claim_about_a_state_is_looked_at_all_the_time() {
         anyhow::ensure!(error.is_some_and(|error| error.starts_with("the count is zero: false after 1")));
         Ok(())
     });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_transcript_a_hundred_times() {
+    let play = |seed| {
+        let world =
+            World::new().seed(seed).cluster("edge-1", |c| c.over(Wan::COFFEE_SHOP)).cluster("ship-7", |c| c.over(Wan::SATELLITE));
+        let (result, trace) = world.play(async |s: Story| {
+            let (argo, kubectl) = (s.argocd(), s.kubectl());
+            for _ in 0..3 {
+                argo.list("edge-1", "/api/v1/pods").await?;
+                kubectl.get("ship-7", "/version").await?;
+            }
+            s.reset("hub", "edge-1");
+            s.pass(secs(30)).await;
+            kubectl.get("edge-1", "/version").await?.expect(StatusCode::OK)?;
+            Ok(())
+        });
+        result.unwrap_or_else(|failure| panic!("{failure}\n{}", trace.render(usize::MAX)));
+        trace.render(usize::MAX)
+    };
+    let first = play(7);
+    for n in 2..=100 {
+        assert!(play(7) == first, "the {n}th telling differs");
+    }
+    assert_ne!(play(8), first);
 }

@@ -7,6 +7,10 @@ use anyhow::Context;
 use http::{Method, StatusCode};
 use serde_json::Value;
 use sim::caller::{Caller, Reply};
+use sim::promise::{
+    FRONT_DOOR,
+    Promise::{Less, Nothing, Same},
+};
 use sim::story::{Story, Within, minutes, secs};
 use sim::world::World;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,7 +59,7 @@ fn path_and_query_arrive_byte_for_byte() {
         "/echo/%E2%82%AC",
         &long,
     ];
-    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
+    World::new().cluster("edge-1", |c| c).version_1(Same, Same).tell(async |s: Story| {
         for caller in callers(&s) {
             for target in targets {
                 caller.get("edge-1", target).within(secs(5)).await?;
@@ -69,7 +73,7 @@ fn path_and_query_arrive_byte_for_byte() {
 
 #[test]
 fn a_target_beyond_32_kib_is_refused_with_414_and_goes_nowhere() {
-    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
+    World::new().cluster("edge-1", |c| c).version_1(Same, Nothing(FRONT_DOOR)).tell(async |s: Story| {
         for caller in callers(&s) {
             let target = format!("/echo?{}", "q".repeat(33 * 1024));
             let reply = caller.get("edge-1", &target).within(secs(5)).await?;
@@ -84,7 +88,7 @@ fn a_target_beyond_32_kib_is_refused_with_414_and_goes_nowhere() {
 
 #[test]
 fn answers_without_a_body_keep_their_head() {
-    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
+    World::new().cluster("edge-1", |c| c).version_1(Same, Same).tell(async |s: Story| {
         for caller in callers(&s) {
             let head =
                 caller.request(Method::HEAD, "/tunnel/edge-1/bulk?bytes=1000").within(secs(5)).await?.expect(StatusCode::OK)?;
@@ -106,7 +110,7 @@ fn answers_without_a_body_keep_their_head() {
 
 #[test]
 fn a_body_of_unknown_length_arrives_whole() {
-    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
+    World::new().cluster("edge-1", |c| c).version_1(Same, Same).tell(async |s: Story| {
         for caller in callers(&s) {
             let known = caller.get("edge-1", "/bulk?bytes=1000003").open().within(secs(5)).await?;
             anyhow::ensure!(known.headers.get("content-length").is_some_and(|len| len == "1000003"), "{:?}", known.headers);
@@ -122,7 +126,7 @@ fn a_body_of_unknown_length_arrives_whole() {
 
 #[test]
 fn a_declared_trailer_arrives_where_it_is_asked_for() {
-    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
+    World::new().cluster("edge-1", |c| c).version_1(Same, Same).tell(async |s: Story| {
         for caller in callers(&s) {
             let reply =
                 caller.get("edge-1", "/trailers").header("te", "trailers").within(secs(5)).await?.expect(StatusCode::OK)?;
@@ -138,44 +142,53 @@ fn a_declared_trailer_arrives_where_it_is_asked_for() {
 
 #[test]
 fn an_upgrade_that_the_api_server_declines_arrives_as_its_answer() {
-    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
-        let caller = Caller::clone(&s.kubectl());
-        let exec = |method: &Method, pod: &str, protocol: &str, subprotocol: &'static str| {
-            let path = format!("/tunnel/edge-1/api/v1/namespaces/default/pods/{pod}/exec?command=cat&stdin=true&stdout=true");
-            let call = caller.request(method.clone(), &path).header("connection", "Upgrade").header("upgrade", protocol);
-            match protocol {
-                "websocket" => call
-                    .header("sec-websocket-version", "13")
-                    .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-                    .header("sec-websocket-protocol", subprotocol),
-                _ => call.header("x-stream-protocol-version", subprotocol),
+    World::new()
+        .cluster("edge-1", |c| c)
+        .version_1(Less("connections upstream are left open until the session ends"), Same)
+        .tell(async |s: Story| {
+            let caller = Caller::clone(&s.kubectl());
+            let exec = |method: &Method, pod: &str, protocol: &str, subprotocol: &'static str| {
+                let path = format!("/tunnel/edge-1/api/v1/namespaces/default/pods/{pod}/exec?command=cat&stdin=true&stdout=true");
+                let call = caller.request(method.clone(), &path).header("connection", "Upgrade").header("upgrade", protocol);
+                match protocol {
+                    "websocket" => call
+                        .header("sec-websocket-version", "13")
+                        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+                        .header("sec-websocket-protocol", subprotocol),
+                    _ => call.header("x-stream-protocol-version", subprotocol),
+                }
+            };
+            let version = || caller.get("edge-1", "/version");
+            version().within(secs(5)).await?.expect(StatusCode::OK)?;
+            for (method, protocol) in [(Method::GET, "websocket"), (Method::POST, "SPDY/3.1")] {
+                for _ in 0..10 {
+                    let missing = exec(&method, "nobody", protocol, "v5.channel.k8s.io").within(secs(5)).await?;
+                    let status = expect_status(missing, StatusCode::NOT_FOUND)?;
+                    anyhow::ensure!(status["details"]["name"] == "nobody", "{status}");
+                    let unknown = exec(&method, "web-0", protocol, "v9.channel.k8s.io").within(secs(5)).await?;
+                    expect_status(unknown, StatusCode::BAD_REQUEST)?;
+                }
             }
-        };
-        let version = || caller.get("edge-1", "/version");
-        version().within(secs(5)).await?.expect(StatusCode::OK)?;
-        for (method, protocol) in [(Method::GET, "websocket"), (Method::POST, "SPDY/3.1")] {
-            for _ in 0..10 {
-                let missing = exec(&method, "nobody", protocol, "v5.channel.k8s.io").within(secs(5)).await?;
-                let status = expect_status(missing, StatusCode::NOT_FOUND)?;
-                anyhow::ensure!(status["details"]["name"] == "nobody", "{status}");
-                let unknown = exec(&method, "web-0", protocol, "v9.channel.k8s.io").within(secs(5)).await?;
-                expect_status(unknown, StatusCode::BAD_REQUEST)?;
-            }
-        }
-        // What an upgrade was tried on is closed at both ends; ordinary connections stay for the next request.
-        let n_upstream = || s.fabric().sockets().iter().filter(|socket| socket.machine == "edge-1/api").count();
-        let n_front = || {
-            s.fabric().sockets().iter().filter(|socket| socket.machine == "hub/server" && socket.peer == "hub/kubectl").count()
-        };
-        s.until("connections of declined upgrades are closed", || n_upstream() <= 1 && n_front() <= 1).within(secs(5)).await?;
-        version().within(secs(5)).await?.expect(StatusCode::OK)?;
-        Ok(())
-    });
+            // What an upgrade was tried on is closed at both ends; ordinary connections stay for the next request.
+            let n_upstream = || s.fabric().sockets().iter().filter(|socket| socket.machine == "edge-1/api").count();
+            let n_front = || {
+                s.fabric()
+                    .sockets()
+                    .iter()
+                    .filter(|socket| socket.machine == "hub/server" && socket.peer == "hub/kubectl")
+                    .count()
+            };
+            s.until("connections of declined upgrades are closed", || (n_upstream() <= 1 || s.claims_less()) && n_front() <= 1)
+                .within(secs(5))
+                .await?;
+            version().within(secs(5)).await?.expect(StatusCode::OK)?;
+            Ok(())
+        });
 }
 
 #[test]
 fn connect_and_trace_are_refused_and_go_nowhere() {
-    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
+    World::new().cluster("edge-1", |c| c).version_1(Same, Same).tell(async |s: Story| {
         for caller in callers(&s) {
             let traced = caller.request(Method::TRACE, "/tunnel/edge-1/echo").within(secs(5)).await?;
             expect_status(traced, StatusCode::BAD_REQUEST)?;
@@ -192,19 +205,22 @@ fn connect_and_trace_are_refused_and_go_nowhere() {
 
 #[test]
 fn a_request_whose_caller_leaves_before_the_answer_ends_upstream() {
-    World::new().cluster("edge-1", |c| c).tell(async |s: Story| {
-        let api = s.api("edge-1");
-        for caller in callers(&s) {
-            for upload in [0, 100, 100_000, 10_000_000] {
-                let silent = caller.request(Method::POST, "/tunnel/edge-1/silent").upload(upload);
-                let left = tokio::time::timeout(minutes(2), silent.open()).await;
-                anyhow::ensure!(left.is_err(), "a request that nobody answers was answered");
-                s.until("no request runs upstream", || api.n_requests_open() == 0).within(secs(1)).await?;
+    World::new()
+        .cluster("edge-1", |c| c)
+        .version_1(Nothing("what its caller has left goes on upstream until the session ends"), Same)
+        .tell(async |s: Story| {
+            let api = s.api("edge-1");
+            for caller in callers(&s) {
+                for upload in [0, 100, 100_000, 10_000_000] {
+                    let silent = caller.request(Method::POST, "/tunnel/edge-1/silent").upload(upload);
+                    let left = tokio::time::timeout(minutes(2), silent.open()).await;
+                    anyhow::ensure!(left.is_err(), "a request that nobody answers was answered");
+                    s.until("no request runs upstream", || api.n_requests_open() == 0).within(secs(1)).await?;
+                }
+                caller.get("edge-1", "/version").within(secs(5)).await?.expect(StatusCode::OK)?;
             }
-            caller.get("edge-1", "/version").within(secs(5)).await?.expect(StatusCode::OK)?;
-        }
-        let n_silent = api.requests().iter().filter(|request| request.target == "/silent").count();
-        anyhow::ensure!(n_silent == 8, "{n_silent} arrived");
-        Ok(())
-    });
+            let n_silent = api.requests().iter().filter(|request| request.target == "/silent").count();
+            anyhow::ensure!(n_silent == 8, "{n_silent} arrived");
+            Ok(())
+        });
 }

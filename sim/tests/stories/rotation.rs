@@ -1,0 +1,142 @@
+//! Credentials that are files: each is replaced while everything runs, and a broken one is not taken.
+
+use anyhow::Context;
+use http::StatusCode;
+use serde_json::json;
+use sim::certs::Pem;
+use sim::fabric::Wan;
+use sim::pki::{ISSUED, NEW};
+use sim::promise::Promise::{Nothing, Same};
+use sim::story::{Story, Within, millis, secs};
+use sim::world::{World, service_account_token};
+
+use crate::certificates::{NO_TLS, heard_of};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// How often files are looked at, and a moment.
+const NOTICED: std::time::Duration = secs(2);
+
+#[test]
+fn a_ca_is_replaced_without_a_restart_and_sessions_go_on() {
+    let agents = ["edge-1/agent", "edge-2/agent"];
+    let world = World::new().tls().cluster("edge-1", |c| c).cluster("edge-2", |c| c);
+    world.version_1(Nothing(NO_TLS), Nothing(NO_TLS)).tell(async |s: Story| {
+        let mut watch = s.argocd().watch("edge-1", PODS, "").within(secs(1)).await?;
+        let everybody = ["hub/server"].into_iter().chain(agents);
+        everybody.clone().for_each(|machine| s.trust(machine, &[&ISSUED, &NEW]));
+        s.pass(NOTICED).await;
+        s.certify("hub/server", &NEW.hub);
+        agents.into_iter().for_each(|agent| s.certify(agent, &NEW.agent));
+        s.pass(NOTICED).await;
+        everybody.for_each(|machine| s.trust(machine, &[&NEW]));
+        s.pass(secs(60)).await;
+
+        s.api("edge-1").put(
+            "pods",
+            "default",
+            "late",
+            json!({ "spec": { "containers": [{ "name": "main", "image": "none" }] } }),
+        );
+        let heard = async {
+            while !watch.line().await?.context("the watch ended")?.contains("late") {}
+            Ok(())
+        };
+        heard.within(secs(1)).await?;
+        anyhow::ensure!(n_told(&s, "session down") == 0, "a session went down");
+
+        // Who knows the old CA only is a stranger to all of them by now.
+        s.reset("hub", "edge-2");
+        s.pass(secs(10)).await;
+        s.kubectl().get("edge-2", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+        s.certify("edge-2/agent", &ISSUED.agent);
+        s.pass(NOTICED).await;
+        s.reset("hub", "edge-2");
+        s.pass(secs(10)).await;
+        anyhow::ensure!(s.n_sessions().await? == 1, "an old certificate was believed");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_broken_set_of_files_is_refused_and_the_old_one_stays() {
+    World::new().tls().cluster("edge-1", |c| c).version_1(Nothing(NO_TLS), Nothing(NO_TLS)).tell(async |s: Story| {
+        let mixed = Pem { certificate: ISSUED.hub.certificate.clone(), key: NEW.hub.key.clone() };
+        s.certify("hub/server", &mixed);
+        s.certify("edge-1/agent", &Pem { certificate: "none".to_owned(), key: ISSUED.agent.key.clone() });
+        s.pass(NOTICED).await;
+        for _ in 0..3 {
+            s.reset("hub", "edge-1");
+            s.pass(secs(10)).await;
+            s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+        }
+        heard_of(&s, "hub/server", "new TLS material refused, the old one stays")?;
+        heard_of(&s, "edge-1/agent", "/etc/postern/tls/tls.crt holds no certificate in PEM")?;
+        anyhow::ensure!(n_told(&s, "new TLS material refused") == 2, "it is told again and again");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_token_rotated_with_an_overlap_loses_no_request() {
+    World::new().cluster("edge-1", |c| c).version_1(Nothing("as recorded it has one token"), Same).tell(async |s: Story| {
+        let old = service_account_token("edge-1");
+        let new = format!("{old}new");
+        let kubectl = s.kubectl();
+        let load = s.start(async move {
+            for _ in 0..40 {
+                for call in [kubectl.get("edge-1", "/version"), kubectl.post("edge-1", "/echo", "a write")] {
+                    call.within(secs(1)).await?.expect(StatusCode::OK)?;
+                }
+            }
+            anyhow::Ok(())
+        });
+        s.pass(millis(100)).await;
+        s.api("edge-1").set_tokens(vec![old, new.clone()]);
+        s.pass(millis(100)).await;
+        s.write_file("edge-1/agent", TOKEN_PATH, &new);
+        s.pass(millis(100)).await;
+        s.api("edge-1").set_tokens(vec![new.clone()]);
+        load.await??;
+        let requests = s.api("edge-1").requests();
+        let last = requests.last().context("no request")?;
+        anyhow::ensure!(last.headers.get("authorization").is_some_and(|value| value == format!("Bearer {new}").as_str()));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_refused_token_is_read_again_and_only_a_read_repeated() {
+    const OWN_WAY: &str = "it passes the API server's 401 on";
+    World::new().cluster("edge-1", |c| c).version_1(Nothing(OWN_WAY), Same).tell(async |s: Story| {
+        let (old, kubectl) = (service_account_token("edge-1"), s.kubectl());
+        for (round, is_read) in [(1, true), (2, false)] {
+            let call = if is_read { kubectl.get("edge-1", "/version") } else { kubectl.post("edge-1", "/echo", "a write") };
+            let n_before = s.api("edge-1").requests().len();
+            let slow = s.degrade("edge-1", "edge-1", Wan::LAN.with_round_trip(secs(1)));
+            let asked = s.start(async move { call.await });
+            // The old token is read, and has not arrived.
+            s.pass(millis(250)).await;
+            let new = format!("{old}{round}");
+            s.api("edge-1").set_tokens(vec![new.clone()]);
+            s.write_file("edge-1/agent", TOKEN_PATH, &new);
+            let reply = asked.within(secs(10)).await??;
+            drop(slow);
+            let n_asked = s.api("edge-1").requests().len() - n_before;
+            if is_read {
+                reply.expect(StatusCode::OK)?;
+                anyhow::ensure!(n_asked == 2, "asked {n_asked} times");
+            } else {
+                let told = reply.expect(StatusCode::BAD_GATEWAY)?.text();
+                anyhow::ensure!(told.contains(TOKEN_PATH), "{told}");
+                anyhow::ensure!(n_asked == 1, "a write was sent {n_asked} times");
+            }
+        }
+        Ok(())
+    });
+}
+
+fn n_told(s: &Story, what: &str) -> usize {
+    s.trace().lines().into_iter().filter(|line| line.what.contains(what)).count()
+}
