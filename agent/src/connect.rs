@@ -77,12 +77,12 @@ pub(crate) async fn stay_connected(agent: Arc<Agent>, mut drain: Drain) {
                 (Duration::ZERO, Some((begin(&agent, session), Instant::now())))
             }
             Outcome::Dialed(Err(error)) => {
-                let drawn = match error.is_answered() {
-                    true => backoff.next(agent.host.chance()),
-                    false => backoff.next_up_to(UNANSWERED_MAX, agent.host.chance()),
+                let chance = agent.host.chance();
+                let wait = match error.is_answered() {
+                    true => backoff.next(chance),
+                    // Who waited for an answer in vain has waited.
+                    false => backoff.next_up_to(UNANSWERED_MAX, chance).saturating_sub(dialed_at.elapsed()),
                 };
-                // Who waited for an answer in vain has waited.
-                let wait = if error.is_answered() { drawn } else { drawn.saturating_sub(dialed_at.elapsed()) };
                 tracing::warn!(%error, server = %agent.config.server, retry_in = ?wait, "failed to connect to the hub");
                 (wait, None)
             }

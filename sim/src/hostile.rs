@@ -1,6 +1,5 @@
 //! A hostile agent: it has a good token, says hello, and then sends frames that no peer should.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -10,7 +9,7 @@ use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
-use crate::machine::Program;
+use crate::machine::{Program, persistent};
 use crate::world::tunnel_token;
 
 /// Messages of one attempt; by then the server has hung up.
@@ -22,22 +21,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The agent of `cluster`: connects again and again.
 pub(crate) fn agent(cluster: &str) -> Program {
     let cluster = cluster.to_owned();
-    Arc::new(move |host, mut drain| {
+    persistent(PAUSE, move |host| {
         let cluster = cluster.clone();
-        Box::pin(async move {
-            loop {
-                tokio::select! {
-                    biased;
-                    () = drain.started() => {
-                        host.tasks().abort_all();
-                        return Ok(());
-                    }
-                    // How an attempt ends is the server's business.
-                    _ = attack(&host, &cluster) => {}
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        })
+        // How an attempt ends is the server's business.
+        Box::pin(async move { drop(attack(&host, &cluster).await) })
     })
 }
 

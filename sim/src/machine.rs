@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use host::{Drain, DrainSwitch, Host, Tasks};
 use tokio::time::Instant;
@@ -18,6 +19,30 @@ pub type Ending = Result<(), String>;
 
 /// A program: given a host and a drain, it runs until it is drained.
 pub type Program = Arc<dyn Fn(Host, Drain) -> Pin<Box<dyn Future<Output = Ending> + Send>> + Send + Sync>;
+
+/// A program that makes one attempt after another, with a `pause` after each, until it is drained.
+pub(crate) fn persistent(
+    pause: Duration,
+    attempt: impl Fn(Host) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static,
+) -> Program {
+    let attempt = Arc::new(attempt);
+    Arc::new(move |host, mut drain| {
+        let attempt = attempt.clone();
+        Box::pin(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = drain.started() => {
+                        host.tasks().abort_all();
+                        return Ok(());
+                    }
+                    () = attempt(host.clone()) => {}
+                }
+                tokio::time::sleep(pause).await;
+            }
+        })
+    })
+}
 
 /// The panics of a world's tasks: name and message.
 pub(crate) type Panics = Arc<dyn Fn(String) + Send + Sync>;

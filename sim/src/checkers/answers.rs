@@ -1,6 +1,7 @@
 //! One answer per request: what a caller saw is what the API server said or a refusal of ours, no write runs twice, and
 //! nobody waits for something that nobody works on.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -27,16 +28,18 @@ const REFUSALS: [u16; 9] = [400, 403, 413, 414, 429, 431, 502, 503, 504];
 pub(super) fn check_hangs(story: &Story) -> anyhow::Result<()> {
     let stage = story.stage();
     // A hub that is paused keeps no promise, and of a mute API server nobody can tell that it will not answer.
-    let asleep_of = |place: &str| {
-        let machines = stage.machines.values();
-        let mute = machines.filter(|one| one.name() == "hub/server" || one.name().starts_with(&format!("{place}/api")));
-        mute.flat_map(Machine::all_pauses).map(|pause| (pause.at, pause.until)).collect::<Vec<_>>()
+    let mute_of = |place: &String| {
+        let api = format!("{place}/api");
+        let machines = stage.machines.values().filter(|one| one.name() == "hub/server" || one.name().starts_with(&api));
+        let times: Vec<_> = machines.flat_map(Machine::all_pauses).map(|pause| (pause.at, pause.until)).collect();
+        (place.clone(), times)
     };
+    let mute: BTreeMap<_, _> = stage.clusters.keys().map(mute_of).collect();
     stage.ledger.look(|book| {
         for (id, asked) in &book.asked {
             let Some((place, cluster)) = cluster_of(stage, asked) else { continue };
             let work = cluster.arrivals.of(*id).into_iter().map(|one| (one.at, one.until));
-            let idle = idle_for(asked, work.chain(asleep_of(place)).collect());
+            let idle = idle_for(asked, work.chain(mute[place].iter().copied()).collect());
             anyhow::ensure!(idle <= HANGS_AFTER, "{} waits for {idle:?}, and nobody works on it", told(asked));
         }
         Ok(())
@@ -74,7 +77,7 @@ pub(super) fn check(story: &Story) -> anyhow::Result<()> {
     })
 }
 
-type Documents<'a> = std::collections::BTreeMap<u64, &'a Entry>;
+type Documents<'a> = BTreeMap<u64, &'a Entry>;
 
 fn check_one(stage: &Stage, cluster: &StagedCluster, one: (u64, &Asked, End), documents: &Documents<'_>) -> Result<(), String> {
     let (id, asked, end) = one;
@@ -106,7 +109,7 @@ fn check_one(stage: &Stage, cluster: &StagedCluster, one: (u64, &Asked, End), do
 
 /// All attempts at one write together: one at most may have been taken.
 fn check_writes(stage: &Stage, book: &Book) -> anyhow::Result<()> {
-    let mut taken = std::collections::BTreeMap::<u64, usize>::new();
+    let mut taken = BTreeMap::<u64, usize>::new();
     for (id, asked) in book.asked.iter().filter(|(_, asked)| !is_repeatable(&asked.method)) {
         let (Some(write), Some((_, cluster))) = (asked.write, cluster_of(stage, asked)) else { continue };
         let n_taken = taken.entry(write).or_default();

@@ -45,13 +45,13 @@ impl Story {
     /// The tokens of a cluster's agents are good no longer, until [`Story::admit`].
     pub fn revoke(&self, cluster: &str) {
         self.note(&format!("revoke {cluster}"));
-        self.list(|clusters| drop(clusters.insert(cluster.to_owned(), vec![format!("{}{NOBODYS}", tunnel_token(cluster))])));
+        self.list_with(cluster, format!("{}{NOBODYS}", tunnel_token(cluster)));
     }
 
     /// The tokens of a cluster's agents are good again.
     pub fn admit(&self, cluster: &str) {
         self.note(&format!("admit {cluster}"));
-        self.list(|clusters| drop(clusters.insert(cluster.to_owned(), vec![tunnel_token(cluster)])));
+        self.list_with(cluster, tunnel_token(cluster));
     }
 
     /// The hub's clusters file has a cluster no longer, until [`Story::enlist`].
@@ -63,7 +63,7 @@ impl Story {
     /// The hub's clusters file has a cluster again, with the token of its agents.
     pub fn enlist(&self, cluster: &str) {
         self.note(&format!("enlist {cluster}"));
-        self.list(|clusters| drop(clusters.insert(cluster.to_owned(), vec![tunnel_token(cluster)])));
+        self.list_with(cluster, tunnel_token(cluster));
     }
 
     /// The hub accepts one more token of a cluster: both are good while agents change over.
@@ -103,6 +103,10 @@ impl Story {
         kubelet.spawn("probe", async move { drop(connection.await) });
         let request = Request::get(path).header(HOST, agent).body(Empty::<Bytes>::new())?;
         Ok(sender.send_request(request).await?.status())
+    }
+
+    fn list_with(&self, cluster: &str, token: String) {
+        self.list(|clusters| drop(clusters.insert(cluster.to_owned(), vec![token])));
     }
 
     fn list(&self, change: impl FnOnce(&mut BTreeMap<String, Vec<String>>)) {

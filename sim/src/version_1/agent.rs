@@ -1,7 +1,6 @@
 //! The version 1 agent: a TCP connection for each Connect, bytes copied both ways, its token put into the head.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -17,7 +16,7 @@ use super::{
     CLOSE, CONNECT, CONNECTED, COPY_BYTES, DATA, ERROR, FRAMES_WAITING_MAX, Frame, PING, PING_INTERVAL, PONG, Socket, receive,
     send,
 };
-use crate::machine::Program;
+use crate::machine::{Program, persistent};
 use crate::world::{service_account_token, tunnel_token};
 
 /// The one address it dials.
@@ -26,28 +25,17 @@ const TARGET: (&str, u16) = ("kubernetes.default.svc", 443);
 /// The pause before it dials the hub again.
 const REDIAL: Duration = Duration::from_millis(500);
 
-/// Where bytes for each connection go, and whether it stands already.
+/// Where bytes for each connection go, and whether it stands already; a closed one has none.
 type Connections = BTreeMap<u32, (mpsc::Sender<Bytes>, bool)>;
 
 /// The agent of `cluster`.
 pub(crate) fn agent(cluster: &str) -> Program {
     let cluster = cluster.to_owned();
-    Arc::new(move |host, mut drain| {
+    persistent(REDIAL, move |host| {
         let cluster = cluster.clone();
         Box::pin(async move {
-            loop {
-                let ended = tokio::select! {
-                    biased;
-                    () = drain.started() => {
-                        host.tasks().abort_all();
-                        return Ok(());
-                    }
-                    ended = serve(&host, &cluster) => ended,
-                };
-                if let Err(error) = ended {
-                    tracing::info!(error = format!("{error:#}"), "the version 1 agent lost its hub");
-                }
-                tokio::time::sleep(REDIAL).await;
+            if let Err(error) = serve(&host, &cluster).await {
+                tracing::info!(error = format!("{error:#}"), "the version 1 agent lost its hub");
             }
         })
     })
@@ -61,7 +49,6 @@ async fn serve(host: &Host, cluster: &str) -> anyhow::Result<()> {
     anyhow::ensure!(!response.headers().contains_key("postern-tunnel"), "extensions that were not asked for");
     let (mut writer, mut reader) = websocket.split();
     let (frames, mut waiting) = mpsc::channel(FRAMES_WAITING_MAX);
-    // Where bytes for each connection go; a closed one has none.
     let mut connections = Connections::new();
     let mut pings = tokio::time::interval(PING_INTERVAL);
     loop {
