@@ -17,7 +17,7 @@ struct Layer {
 }
 
 /// Only commands and tests may have errors that nobody can match on.
-const LAYERS: [Layer; 8] = [
+const LAYERS: [Layer; 9] = [
     Layer {
         name: "host",
         may: &[],
@@ -59,6 +59,12 @@ const LAYERS: [Layer; 8] = [
         may: &[],
         never: &[],
         reason: "it tests what ships: binaries, images and charts; who links the code tests something else",
+    },
+    Layer {
+        name: "bench",
+        may: &["host", "tunnel", "proxy", "agent", "sim"],
+        never: &["kube", "k8s-openapi"],
+        reason: "it measures the programs as they ship; it links agents to run thousands of them, and the hot paths to count them",
     },
     Layer {
         name: "xtask",
