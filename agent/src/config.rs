@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use host::LogLevel;
 use proxy::flags::HostPort;
+use proxy::program::ProcessConfig;
 use secrecy::SecretString;
 
 pub use server_url::ServerUrl;
@@ -47,8 +48,8 @@ pub struct AgentConfig {
     pub drain_max: Duration,
     /// Where health and metrics are served; `None` = nowhere.
     pub health_addr: Option<SocketAddr>,
-    /// How much is logged.
-    pub log_level: LogLevel,
+    /// Logging and threads.
+    pub process: ProcessConfig,
 }
 
 /// Certificate files in PEM; read again when they change.
@@ -99,7 +100,7 @@ impl AgentConfig {
             // The grace that Kubernetes gives a pod.
             drain_max: Duration::from_secs(30),
             health_addr: Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8081)),
-            log_level: LogLevel::Info,
+            process: ProcessConfig { log_level: LogLevel::Info, worker_threads: 0 },
         }
     }
 }

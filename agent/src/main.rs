@@ -8,5 +8,5 @@ fn main() -> ExitCode {
     host::tls::use_provider();
     let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     let asked = agent::cli::parse(args, &|name| std::env::var(name).ok(), &Host::real());
-    proxy::program::main("postern-agent", asked, |config| config.log_level, agent::run)
+    proxy::program::main("postern-agent", asked, |config| config.process, agent::run)
 }

@@ -7,6 +7,7 @@ mod http2_pool;
 mod leased;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use proxy::status::Status;
 
 use http1_pool::Http1Pool;
 use http2_pool::Http2Pool;
+use token::TokenFile;
 
 /// Why the API server gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +92,7 @@ enum Sent {
 /// The one place that requests go to.
 pub(crate) struct Upstream {
     dialer: Arc<TargetDialer>,
-    token_path: String,
+    token: TokenFile,
     http1: Http1Pool,
     http2: Http2Pool,
     /// The target chose HTTP/1.1 although HTTP/2 was offered.
@@ -101,19 +103,14 @@ impl Upstream {
     /// `tls` is one that offers HTTP/2 and HTTP/1.1, and one that offers HTTP/1.1 only.
     pub(crate) fn new(host: Host, target: HostPort, tls: Option<(ClientTls, ClientTls)>, token_path: String) -> Self {
         let speaks_http1_only = AtomicBool::new(tls.is_none());
+        let token = TokenFile::new(host.clone(), token_path);
         let dialer = Arc::new(TargetDialer { host, target, tls });
-        Self {
-            http1: Http1Pool::new(dialer.clone()),
-            http2: Http2Pool::new(dialer.clone()),
-            dialer,
-            token_path,
-            speaks_http1_only,
-        }
+        Self { http1: Http1Pool::new(dialer.clone()), http2: Http2Pool::new(dialer.clone()), dialer, token, speaks_http1_only }
     }
 
     /// Sends one request, whose URI is path and query, with the agent's own token.
     pub(crate) async fn send(&self, mut request: Request<Body>, is_upgrade: bool) -> Result<Response<Body>, UpstreamError> {
-        let token = self.token()?;
+        let token = self.token.get()?;
         let changes_nothing = matches!(*request.method(), Method::GET | Method::HEAD);
         let copy = bodiless_copy(&request).filter(|_| changes_nothing);
         let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -126,17 +123,17 @@ impl Upstream {
             return Ok(*of_another);
         }
         // The token may have been rotated between its reading and its checking.
-        let fresh = self.token()?;
+        let fresh = self.token.read()?;
         match copy {
             Some(mut copy) if fresh != token => {
                 copy.headers_mut().insert(AUTHORIZATION, fresh);
                 let response = self.send_once(copy, is_upgrade).await?;
                 match response.status() {
-                    StatusCode::UNAUTHORIZED => Err(UpstreamError::TokenRefused { path: self.token_path.clone() }),
+                    StatusCode::UNAUTHORIZED => Err(UpstreamError::TokenRefused { path: self.token.path().to_owned() }),
                     _ => Ok(response),
                 }
             }
-            _ => Err(UpstreamError::TokenRefused { path: self.token_path.clone() }),
+            _ => Err(UpstreamError::TokenRefused { path: self.token.path().to_owned() }),
         }
     }
 
@@ -163,16 +160,6 @@ impl Upstream {
         request.headers_mut().insert(HOST, self.dialer.host_header());
         body::announce_length(&mut request);
         self.http1.send(expect::hold_until_continue(request), is_upgrade).await
-    }
-
-    /// The token as it stands in its file now: kubelet replaces it long before it expires.
-    fn token(&self) -> Result<HeaderValue, UpstreamError> {
-        let unreadable = |source| UpstreamError::Token { path: self.token_path.clone(), source };
-        let bytes = self.dialer.host.read_file(&self.token_path).map_err(unreadable)?;
-        let value = [b"Bearer ", bytes.trim_ascii()].concat();
-        let mut value = HeaderValue::from_bytes(&value).map_err(|error| unreadable(io::Error::other(error)))?;
-        value.set_sensitive(true);
-        Ok(value)
     }
 }
 

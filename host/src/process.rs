@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::Write;
+use std::num::NonZero;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -11,9 +12,14 @@ use crate::{Drain, DrainSwitch, Host};
 const EX_SOFTWARE: u8 = 70;
 
 /// Runs a program on this machine until its future ends. SIGTERM or SIGINT starts its drain, a second one ends the
-/// process at once.
-pub fn run_process<F: Future>(name: &'static str, program: impl FnOnce(Host, Drain) -> F) -> F::Output {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+/// process at once. `worker_threads` serve its tasks, 0 = half of the CPUs and at least one: a request is handed from task to
+/// task, and threads that hand it to each other spend more on waking than they gain (BENCHMARKS.md).
+pub fn run_process<F: Future>(name: &'static str, worker_threads: usize, program: impl FnOnce(Host, Drain) -> F) -> F::Output {
+    let worker_threads = match worker_threads {
+        0 => (std::thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1),
+        given => given,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(worker_threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => exit(name, EX_SOFTWARE, &format!("no runtime: {error}")),
     };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -20,18 +21,19 @@ pub struct Tasks {
 }
 
 struct Shared {
+    next: AtomicU64,
+    /// Changed under the lock of `state`, and looked at without it: every poll of every task asks.
+    paused: AtomicBool,
+    /// Set by `abort_all`: what is spawned afterwards never runs, as on a machine without power.
+    dead: AtomicBool,
     state: Mutex<State>,
     on_panic: OnPanic,
 }
 
 #[derive(Default)]
 struct State {
-    next: u64,
     live: BTreeMap<u64, (&'static str, AbortHandle)>,
-    paused: bool,
     gated: Vec<Waker>,
-    /// Set by `abort_all`: what is spawned afterwards never runs, as on a machine without power.
-    dead: bool,
 }
 
 impl Default for Tasks {
@@ -52,19 +54,17 @@ impl Tasks {
 
     /// Tasks whose panic is told to `on_panic(name, message)` instead of ending the process.
     pub fn with_panic_hook(on_panic: impl Fn(&str, &str) + Send + Sync + 'static) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), on_panic: Arc::new(on_panic) }) }
+        let on_panic = Arc::new(on_panic);
+        let (next, paused, dead) = Default::default();
+        Self { shared: Arc::new(Shared { next, paused, dead, state: Mutex::default(), on_panic }) }
     }
 
     /// Runs `future` as a task named `name`, inside the current span.
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
-        let id = {
-            let mut state = self.state();
-            if state.dead {
-                return;
-            }
-            state.next += 1;
-            state.next
-        };
+        if self.shared.dead.load(Ordering::Acquire) {
+            return;
+        }
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let tracked = Tracked { id, name, shared: self.shared.clone(), future: Box::pin(future) };
         #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
         let handle = tokio::spawn(tracked.in_current_span()).abort_handle();
@@ -92,14 +92,15 @@ impl Tasks {
 
     /// Stops polling every task until [`Tasks::resume`]; sockets and timers stay (SIGSTOP).
     pub fn pause(&self) {
-        self.state().paused = true;
+        let _state = self.state();
+        self.shared.paused.store(true, Ordering::Release);
     }
 
     /// Polls again.
     pub fn resume(&self) {
         let gated = {
             let mut state = self.state();
-            state.paused = false;
+            self.shared.paused.store(false, Ordering::Release);
             std::mem::take(&mut state.gated)
         };
         gated.into_iter().for_each(Waker::wake);
@@ -109,7 +110,7 @@ impl Tasks {
     pub fn abort_all(&self) {
         let live = {
             let mut state = self.state();
-            state.dead = true;
+            self.shared.dead.store(true, Ordering::Release);
             std::mem::take(&mut state.live)
         };
         for (_, handle) in live.into_values() {
@@ -145,9 +146,10 @@ impl Future for Tracked {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        {
+        if self.shared.paused.load(Ordering::Acquire) {
             let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.paused {
+            // It may have been resumed since.
+            if self.shared.paused.load(Ordering::Acquire) {
                 state.gated.push(cx.waker().clone());
                 return Poll::Pending;
             }

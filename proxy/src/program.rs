@@ -65,11 +65,20 @@ impl StartError {
     }
 }
 
+/// What the process itself is told.
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessConfig {
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// Threads that serve; 0 = half of the CPUs.
+    pub worker_threads: usize,
+}
+
 /// Does what a command line asked for, to the end of the process. `run` serves until its drain has ended.
 pub fn main<C, F>(
     name: &'static str,
     asked: Result<Command<C>, Vec<ConfigError>>,
-    log_level: impl FnOnce(&C) -> LogLevel,
+    process: impl FnOnce(&C) -> ProcessConfig,
     run: impl FnOnce(C, Host, Drain) -> F,
 ) -> ExitCode
 where
@@ -77,11 +86,12 @@ where
 {
     let result = match asked {
         Ok(Command::Run { config, warnings }) => {
-            host::init_logging(log_level(&config));
+            let ProcessConfig { log_level, worker_threads } = process(&config);
+            host::init_logging(log_level);
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
-            host::run_process(name, |host, drain| run(*config, host, drain))
+            host::run_process(name, worker_threads, |host, drain| run(*config, host, drain))
         }
         Ok(Command::Print(text)) => {
             // A reader that went away wants no more of it.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use host::LogLevel;
 pub use host::tls::ServerFiles as TlsFiles;
+use proxy::program::ProcessConfig;
 
 pub use clusters::ClusterConfig;
 
@@ -28,8 +29,8 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// Who may speak plain HTTP to the internal listener.
     pub internal_tls: InternalTls,
-    /// How much is logged.
-    pub log_level: LogLevel,
+    /// Logging and threads.
+    pub process: ProcessConfig,
     /// Proxied requests per second over all clusters, 0 = no limit.
     pub rate_limit: u32,
     /// How long a request over the rate waits for its turn before it is refused.
@@ -79,7 +80,7 @@ impl Default for ServerConfig {
             clusters_file: None,
             tls: None,
             internal_tls: InternalTls::Off,
-            log_level: LogLevel::Info,
+            process: ProcessConfig { log_level: LogLevel::Info, worker_threads: 0 },
             rate_limit: 0,
             // client-go waits at least as long before it repeats a 429.
             rate_wait_max: Duration::from_secs(1),

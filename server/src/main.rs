@@ -8,5 +8,5 @@ fn main() -> ExitCode {
     host::tls::use_provider();
     let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     let asked = server::cli::parse(args, &|name| std::env::var(name).ok(), &Host::real());
-    proxy::program::main("postern-server", asked, |config| config.log_level, server::run)
+    proxy::program::main("postern-server", asked, |config| config.process, server::run)
 }

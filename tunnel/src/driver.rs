@@ -83,6 +83,8 @@ where
         hello_by: now + HELLO_MAX,
         n_messages: 0,
         flushing: false,
+        gathered: false,
+        batch: Vec::new(),
     };
     (SessionHandle::new(shared), incoming, driver)
 }
@@ -97,6 +99,10 @@ pub struct Driver<S> {
     /// Messages read in this turn.
     n_messages: usize,
     flushing: bool,
+    /// Others who were ready have had their turn since there was something to send.
+    gathered: bool,
+    /// The batch that is being made; kept for its room.
+    batch: Vec<Bytes>,
 }
 
 /// The reasons for the driver to wake.
@@ -142,10 +148,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// In this order: the session's own end, timers, what the peer sent, what we have to send.
     fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         self.shared.register_driver(cx.waker());
-        if let Some(error) = self.shared.ended() {
+        let outlook = self.shared.outlook();
+        if let Some(error) = outlook.ended {
             return Poll::Ready(Wake::Ended(error));
         }
-        let deadline = self.deadline();
+        let deadline = if outlook.is_established { outlook.deadline } else { outlook.deadline.min(self.hello_by) };
         if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
         }
@@ -155,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         // A peer that never pauses must not keep us from sending.
         if self.n_messages >= MESSAGES_PER_TURN {
             self.n_messages = 0;
-            return match self.poll_send(cx) {
+            return match self.poll_send(outlook.has_output, cx) {
                 Poll::Ready(Err(error)) => Poll::Ready(Wake::Ended(error)),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Wake::TurnOver),
             };
@@ -169,30 +176,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             });
         }
         self.n_messages = 0;
-        match self.poll_send(cx) {
+        match self.poll_send(outlook.has_output, cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Wake::Sent),
             Poll::Ready(Err(error)) => Poll::Ready(Wake::Ended(error)),
-            Poll::Pending if self.shared.is_drained() && !self.flushing => {
+            Poll::Pending if outlook.is_drained && !outlook.has_output && !self.flushing => {
                 Poll::Ready(Wake::Ended(SessionError::Closed(Reason::Draining)))
             }
             Poll::Pending => Poll::Pending,
         }
     }
 
-    /// Ready when a batch has left, pending when there is nothing to send or the socket takes nothing.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
+    /// Ready when a batch has left, pending when there is nothing to send, the socket takes nothing, or others come first.
+    fn poll_send(&mut self, has_output: bool, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
         if !self.flushing {
-            let mut batch = 0;
-            while batch + FILLER_MIN <= BATCH_BYTES
-                && let Some(frame) = self.shared.poll_frame(BATCH_BYTES - batch)
-            {
-                let message = frame.encode();
-                batch += message.len();
-                Pin::new(&mut self.websocket).start_send(Message::Binary(message)).map_err(to_session_error)?;
-            }
-            if batch == 0 {
+            if !has_output {
                 return Poll::Pending;
             }
+            if !std::mem::take(&mut self.gathered) {
+                // Whoever is ready to run may have something to say too: it leaves in the same batch, with one record and one
+                // system call. When nobody is, our turn comes at once.
+                self.gathered = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let bytes = self.shared.poll_batch(&mut self.batch, BATCH_BYTES, FILLER_MIN);
+            if bytes == 0 {
+                return Poll::Pending;
+            }
+            for message in self.batch.drain(..) {
+                Pin::new(&mut self.websocket).start_send(Message::Binary(message)).map_err(to_session_error)?;
+            }
+            // Behind a full batch there is more to come: nobody need be waited for.
+            self.gathered = bytes + FILLER_MIN > BATCH_BYTES;
             self.flushing = true;
         }
         ready!(Pin::new(&mut self.websocket).poll_flush(cx)).map_err(to_session_error)?;
@@ -219,11 +234,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return Err(SessionError::Protocol(ProtocolError::NoHello));
         }
         self.shared.handle_timeout()
-    }
-
-    fn deadline(&self) -> Instant {
-        let deadline = self.shared.deadline();
-        if self.shared.is_established() { deadline } else { deadline.min(self.hello_by) }
     }
 
     /// Lets the last frames (go-away, resets) out, closes the WebSocket and waits for the peer to do so: a socket closed

@@ -422,6 +422,12 @@ impl Session {
         self.config.protocol
     }
 
+    /// Whether [`Session::poll_frame`] may have something to give.
+    pub(crate) fn has_output(&self) -> bool {
+        let waits = !self.control.is_empty() || self.pong_due.is_some() || !self.grants_due.is_empty();
+        waits || !self.schedule.is_empty()
+    }
+
     /// Whether there was new output since the last call; the driver is to be woken then.
     pub(crate) fn take_output(&mut self) -> bool {
         std::mem::take(&mut self.output)

@@ -9,7 +9,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use super::*;
 
 #[tokio::test]
-async fn the_token_is_read_for_each_request() {
+async fn a_new_token_is_used_soon_after_it_was_written() {
     let (server, token) = (MockServer::start().await, token_file("first"));
     for (token, body) in [("first", "one"), ("second", "two")] {
         Mock::given(header("authorization", format!("Bearer {token}")))
@@ -20,6 +20,7 @@ async fn the_token_is_read_for_each_request() {
     let upstream = upstream(&server, &token);
     assert_eq!(text(upstream.send(request("GET"), false).await).await, "one");
     write(&token, "second\n");
+    pass(token::AGE_MAX).await;
     assert_eq!(text(upstream.send(request("GET"), false).await).await, "two");
 }
 
@@ -48,6 +49,7 @@ async fn a_token_that_was_rotated_meanwhile_is_tried_once_for_what_changes_nothi
     let upstream = upstream(&server, &token);
     assert_eq!(text(upstream.send(request("GET"), false).await).await, "in");
     write(&token, "old");
+    pass(token::AGE_MAX).await;
     let error = upstream.send(request("POST"), false).await.expect_err("a POST is not repeated");
     assert!(matches!(error, UpstreamError::TokenRefused { .. }), "{error}");
 }
@@ -120,4 +122,11 @@ fn write(file: &NamedTempFile, content: &str) {
 
 fn path_of(file: &NamedTempFile) -> &str {
     file.path().to_str().expect("a plain path")
+}
+
+/// Lets time pass that nobody has to wait for.
+async fn pass(time: std::time::Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }

@@ -41,7 +41,7 @@ fn every_flag_of_the_first_proxy_is_taken_in_go_spelling() {
     assert_eq!(config.rate_limit, 50);
     let tls = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into(), client_ca: Some("ca.pem".into()) };
     assert_eq!((config.tls, config.internal_tls), (Some(tls), InternalTls::Optional));
-    assert_eq!(config.log_level, host::LogLevel::Debug);
+    assert_eq!(config.process.log_level, host::LogLevel::Debug);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -65,6 +66,15 @@ impl Board {
             changed.await;
         }
     }
+}
+
+/// What the driver asks a session each time it wakes.
+pub(super) struct Outlook {
+    pub(super) ended: Option<SessionError>,
+    pub(super) deadline: Instant,
+    pub(super) is_established: bool,
+    pub(super) is_drained: bool,
+    pub(super) has_output: bool,
 }
 
 pub(crate) struct Shared {
@@ -164,20 +174,35 @@ impl Shared {
         self.with(|session, now| session.poll_frame_within(payload_max, now))
     }
 
-    pub(super) fn deadline(&self) -> Instant {
-        self.lock().session.deadline()
+    /// Fills `batch` with messages of up to `bytes_max` in all; it ends early when less than `filler_min` is left.
+    pub(super) fn poll_batch(&self, batch: &mut Vec<Bytes>, bytes_max: usize, filler_min: usize) -> usize {
+        self.with(|session, now| {
+            let mut bytes = 0;
+            while bytes + filler_min <= bytes_max
+                && let Some(frame) = session.poll_frame_within(bytes_max - bytes, now)
+            {
+                let message = frame.encode();
+                bytes += message.len();
+                batch.push(message);
+            }
+            bytes
+        })
     }
 
     pub(super) fn is_established(&self) -> bool {
         self.board.look(|state| state.established)
     }
 
-    pub(super) fn is_drained(&self) -> bool {
-        self.lock().session.is_drained()
-    }
-
-    pub(super) fn ended(&self) -> Option<SessionError> {
-        self.lock().session.ended().cloned()
+    pub(super) fn outlook(&self) -> Outlook {
+        let inner = self.lock();
+        let session = &inner.session;
+        Outlook {
+            ended: session.ended().cloned(),
+            deadline: session.deadline(),
+            is_established: session.is_established(),
+            is_drained: session.is_drained(),
+            has_output: session.has_output(),
+        }
     }
 
     pub(super) fn end(&self, error: SessionError) {

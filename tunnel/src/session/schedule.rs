@@ -67,6 +67,11 @@ impl Schedule {
         self.ready.values_mut().find_map(VecDeque::pop_front)
     }
 
+    /// Whether nobody is in line.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.values().all(VecDeque::is_empty)
+    }
+
     /// How many streams are in line.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
