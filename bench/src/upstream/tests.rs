@@ -98,7 +98,7 @@ async fn a_watch_tells_its_events_in_order_and_stays_open() {
         while told.len() < 20 * EVENT_BYTES {
             told.extend(body.frame().await.expect("more events").expect("whole").into_data().expect("data"));
         }
-        let lines: Vec<Value> = told.split_inclusive(|byte| *byte == b'\n').map(|line| event(line)).collect();
+        let lines: Vec<Value> = told.split_inclusive(|byte| *byte == b'\n').map(event).collect();
         let seqs: Vec<_> = lines.iter().map(|line| line["seq"].as_u64().expect("a number")).collect();
         assert_eq!(seqs, (0..20).collect::<Vec<_>>());
         for line in &lines {
