@@ -11,11 +11,14 @@ use tokio::task::JoinSet;
 
 use crate::task::{Agents, token};
 
+/// Threads that ask the resolver: agents that dial at once would start hundreds, whose stacks would count as memory of agents.
+const BLOCKING_THREADS_MAX: usize = 4;
+
 pub(crate) fn run_verb(task: Agents) -> Result<()> {
     // A line for each request of a thousand agents would be what is measured.
     host::init_logging(LogLevel::Error);
     let configs = (task.first..task.first + task.count).map(|n| config(&task, n)).collect::<Result<Vec<_>>>()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build()?;
     let result = runtime.block_on(async {
         let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         // Held to the end: a switch that is dropped starts the drain.
