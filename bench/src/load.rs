@@ -2,17 +2,30 @@
 
 mod closed;
 mod connection;
+mod crowd;
+mod echo;
 mod fetch;
 mod open;
 mod pace;
 mod payload;
+mod pipes;
+mod reach;
+mod relist;
 mod tally;
+#[cfg(test)]
+mod tests;
+mod watches;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::task::{Load, Outcome};
+
+use crowd::Members;
+use echo::Rhythm;
+use relist::Size;
+use watches::Plan;
 
 /// How many tasks run before sockets and timers are looked at: fewer than tokio's 61, as what waits there is being timed.
 const TASKS_PER_LOOK: u32 = 16;
@@ -40,6 +53,21 @@ async fn run(task: Load) -> Result<Outcome> {
         }
         Load::Fetch { way, path, max_ms } => fetch::fetch(&way, &path, ms(max_ms)).await,
         Load::Upload { way, path, bytes, max_ms } => fetch::upload(&way, &path, bytes, ms(max_ms)).await,
-        other => bail!("{other:?} is not here yet"),
+        Load::Echo { way, path, sessions, size, every_ms, warm_ms, ms: length } => {
+            let rhythm = Rhythm { sessions, size, every: ms(every_ms), warm: ms(warm_ms), length: ms(length) };
+            echo::echo(&way, &path, rhythm).await
+        }
+        Load::Pipes { way, path, sessions, max_ms } => pipes::pipes(&way, &path, sessions, ms(max_ms)).await,
+        Load::Crowd { way, lists, list_path, stalled, stalled_path } => {
+            crowd::crowd(&way, Members { lists, list_path: &list_path, stalled, stalled_path: &stalled_path }).await
+        }
+        Load::Watches { way, clusters, watches, idle_ms, rate, ms: length, hold } => {
+            let plan = Plan { clusters, watches, idle: ms(idle_ms), rate, length: ms(length), hold };
+            watches::watches(&way, plan).await
+        }
+        Load::Relist { way, kinds, objects, page, parallel } => {
+            relist::relist(&way, kinds, Size { objects, page }, parallel).await
+        }
+        Load::Reach { way, path, clusters, parallel, max_ms } => reach::reach(&way, &path, clusters, parallel, ms(max_ms)).await,
     }
 }

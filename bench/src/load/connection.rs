@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
+use http::response::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -233,8 +234,16 @@ pub(super) enum Sender {
 }
 
 impl Sender {
+    /// Another sender on the same connection, where the protocol has that.
+    pub(super) fn share(&self) -> Option<Self> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(sender) => Some(Self::Http2(sender.clone())),
+        }
+    }
+
     /// Waits until the connection takes a request; false if it is gone.
-    async fn is_ready(&mut self) -> bool {
+    pub(super) async fn is_ready(&mut self) -> bool {
         match self {
             Self::Http1(sender) => sender.ready().await.is_ok(),
             Self::Http2(sender) => sender.ready().await.is_ok(),
@@ -283,26 +292,29 @@ impl Caller {
         Self { dialer, sender: None }
     }
 
-    /// Asks and reads the whole answer; its bytes.
-    pub(super) async fn ask(&mut self, ask: &Ask) -> Result<u64> {
-        let whole = async {
-            let response = self.begin(ask).await?;
-            read_whole(response.into_body()).await
-        };
-        let asked = timeout(HEAD_MAX, whole).await.map_err(|_| anyhow!("no whole answer in time")).and_then(|read| read);
-        if asked.is_err() {
-            // What came of an answer that broke off is of no use, and neither is its connection.
-            self.sender = None;
-        }
-        asked
+    /// One that begins on a connection that is open already.
+    pub(super) fn on(dialer: Dialer, sender: Sender) -> Self {
+        Self { dialer, sender: Some(sender) }
     }
 
-    /// Asks; the head of the answer, which is a success. After an error the next request takes another connection.
-    pub(super) async fn begin(&mut self, ask: &Ask) -> Result<Response<Incoming>> {
-        let mut sender = self.connect().await?;
-        let response = sender.send_for_success(ask, Payload::none()).await?;
-        self.sender = Some(sender);
-        Ok(response)
+    /// Asks and reads the whole answer, which is to be a success; its bytes.
+    pub(super) async fn ask(&mut self, ask: &Ask) -> Result<u64> {
+        let (head, bytes) = self.exchange(ask).await?;
+        ensure!(head.status.is_success(), "{} answered {}", ask.uri().path(), head.status);
+        Ok(bytes)
+    }
+
+    /// Asks and reads the whole answer, whatever its status: its head, and the bytes of its body.
+    pub(super) async fn exchange(&mut self, ask: &Ask) -> Result<(Parts, u64)> {
+        // What came of an answer that broke off is of no use, and neither is its connection: it is put back only at the end.
+        let whole = async {
+            let mut sender = self.connect().await?;
+            let (head, body) = sender.send(ask, Payload::none()).await?.into_parts();
+            let bytes = read_whole(body).await?;
+            self.sender = Some(sender);
+            Ok((head, bytes))
+        };
+        timeout(HEAD_MAX, whole).await.map_err(|_| anyhow!("no whole answer in time"))?
     }
 
     /// A kept connection that was closed meanwhile is no failure; a new one takes its time, which counts.

@@ -73,12 +73,13 @@ impl Tally {
         }
     }
 
-    /// Something asked for at `asked`, timed from `due`.
+    /// What came of something that was due at `due`; what comes too late has failed.
     pub(super) fn settle(&mut self, due: Instant, result: anyhow::Result<u64>) {
         match result {
             Ok(bytes) => {
                 self.bytes += bytes;
-                self.pass(due.elapsed());
+                let took = due.elapsed();
+                if took < Duration::from_millis(TIMEOUT_MS) { self.pass(took) } else { self.fail(|| format!("late: {took:?}")) }
             }
             Err(error) => self.fail(|| format!("{error:#}")),
         }
@@ -125,8 +126,8 @@ fn percentiles(latencies: &Histogram<u64>) -> BTreeMap<String, f64> {
     if latencies.is_empty() {
         return BTreeMap::new();
     }
-    let value = |(name, percentile): (&str, f64)| (name.to_owned(), latencies.value_at_percentile(percentile) as f64);
-    PERCENTILES.into_iter().map(value).collect()
+    let value = |percentile| latencies.value_at_percentile(percentile) as f64;
+    PERCENTILES.into_iter().map(|(name, percentile)| (name.to_owned(), value(percentile))).collect()
 }
 
 #[cfg(test)]
