@@ -73,7 +73,10 @@ impl Lister {
         let expected = objects.div_ceil(page).max(1);
         let (mut next, mut pages) = (String::new(), 0);
         loop {
-            let path = format!("/apis/bench.postern/v1/kind{kind}?limit={page}&continue={next}&total={objects}");
+            let mut path = format!("/apis/bench.postern/v1/kind{kind}?limit={page}&total={objects}");
+            if !next.is_empty() {
+                path = format!("{path}&continue={next}");
+            }
             let ask = self.dialer.get(&path, "")?.with(ACCEPT_ENCODING, "gzip");
             let asked = Instant::now();
             let (head, bytes) = self.caller.exchange(&ask).await?;

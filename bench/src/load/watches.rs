@@ -162,8 +162,8 @@ async fn read(mut body: Incoming, _sender: Sender, count: u64, tally: SharedTall
     let mut events = Events::new();
     let until = if count == 0 { end } else { end + HEAD_MAX };
     let stays = loop {
-        if count > 0 && events.good() >= count {
-            break true;
+        if count > 0 && events.is_over(count) {
+            break events.good() >= count;
         }
         let Ok(frame) = timeout_at(until, body.frame()).await else { break count == 0 };
         match frame {

@@ -9,6 +9,7 @@ use super::Tally;
 pub(super) struct Events {
     /// The beginning of a line whose end has not come.
     partial: Vec<u8>,
+    first: Option<u64>,
     last: Option<u64>,
     good: u64,
 }
@@ -21,6 +22,11 @@ impl Events {
     /// How many came in their order.
     pub(super) fn good(&self) -> u64 {
         self.good
+    }
+
+    /// Whether nothing more is to come of `count` events: the last is there, whatever is missing before it.
+    pub(super) fn is_over(&self, count: u64) -> bool {
+        self.first.zip(self.last).is_some_and(|(first, last)| last - first + 1 >= count)
     }
 
     /// Takes bytes of the watch that came at `now`, since 1970.
@@ -53,6 +59,7 @@ impl Events {
             Some(last) if seq > last + 1 => tally.tell(|| format!("event {seq} came after event {last}")),
             Some(_) | None => {}
         }
+        self.first = self.first.or(Some(seq));
         self.last = Some(seq);
         self.good += 1;
         tally.pass(now.saturating_sub(Duration::from_nanos(sent)));
@@ -102,7 +109,7 @@ mod tests {
     #[test]
     fn events_left_out_are_not_counted_as_come_and_are_told() {
         let (events, tally) = take(&[&event(0, 1), &event(3, 1)], 2);
-        assert_eq!(events.good(), 2);
+        assert_eq!((events.good(), events.is_over(4), events.is_over(5)), (2, true, false));
         assert_eq!(tally.outcome_of(1.0).errors, ["event 3 came after event 0"]);
     }
 
