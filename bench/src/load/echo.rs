@@ -45,8 +45,10 @@ pub(super) async fn echo(way: &Way, path: &str, rhythm: Rhythm) -> Result<Outcom
     let tally = Tally::shared();
     let opening = (0..rhythm.sessions).map(|_| async { dialer.dial().await?.switch(&ask).await });
     let opened: Vec<_> = stream::iter(opening).buffer_unordered(OPENED_AT_ONCE).collect().await;
-    let now = Instant::now();
-    let began = now + rhythm.warm;
+    // Each session has its own phase: together they are one schedule that takes the sessions in turn.
+    let rate = rhythm.sessions as f64 / rhythm.every.as_secs_f64();
+    let schedule = Schedule::new(rate, rhythm.warm, rhythm.length);
+    let began = schedule.began();
     let (mut tasks, mut senders) = (JoinSet::new(), Vec::new());
     for io in opened {
         match io {
@@ -61,9 +63,6 @@ pub(super) async fn echo(way: &Way, path: &str, rhythm: Rhythm) -> Result<Outcom
             }
         }
     }
-    // Each session has its own phase: together they are one schedule that takes the sessions in turn.
-    let rate = rhythm.sessions as f64 / rhythm.every.as_secs_f64();
-    let schedule = Schedule::new(now, rate, rhythm.warm + rhythm.length);
     let late = schedule.keep_exactly(|n, due| {
         let sender = &senders[n as usize % rhythm.sessions];
         let taken = sender.as_ref().is_some_and(|sender| sender.try_send(due).is_ok());

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hdrhistogram::Histogram;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::connection::{Ask, Caller, Dialer};
+use super::echo::OPENED_AT_ONCE;
 use super::pace::Schedule;
 use super::tally::{SharedTally, Tally};
 use crate::task::{Outcome, Way};
@@ -20,10 +22,13 @@ pub(super) async fn open(way: &Way, path: &str, rate: f64, callers: usize, warm:
     ensure!(rate > 0.0 && callers > 0, "an open loop needs a rate and callers");
     let dialer = Dialer::new(way)?;
     let ask = dialer.get(path, "")?;
-    let asking = (0..callers).map(|_| (Caller::new(dialer.clone()), ask.clone()));
-    let now = Instant::now();
-    let desk = Desk::open(asking, now + warm);
-    let late = Schedule::new(now, rate, warm + length).keep_exactly(|_, due| desk.hand_over(due)).await?;
+    // Connections stand before the first request: what is timed is a request, not a handshake.
+    let dialing = stream::iter((0..callers).map(|_| dialer.dial())).buffer_unordered(OPENED_AT_ONCE);
+    let senders: Vec<_> = dialing.try_collect().await?;
+    let asking = senders.into_iter().map(|sender| (Caller::on(dialer.clone(), sender), ask.clone()));
+    let schedule = Schedule::new(rate, warm, length);
+    let desk = Desk::open(asking, schedule.began());
+    let late = schedule.keep_exactly(|_, due| desk.hand_over(due)).await?;
     Ok(desk.close(&late).await)
 }
 
@@ -136,9 +141,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_due_while_the_other_side_stalled_counts_its_waiting() {
-        let began = Instant::now();
-        let desk = Desk::open([StallsOnce(Some(Duration::from_millis(200)))].into_iter(), began);
-        let schedule = Schedule::new(began, 1_000.0, Duration::from_secs(1));
+        let schedule = Schedule::new(1_000.0, Duration::ZERO, Duration::from_secs(1));
+        let desk = Desk::open([StallsOnce(Some(Duration::from_millis(200)))].into_iter(), schedule.began());
         let late = schedule.keep(tokio::time::sleep_until, |_, due| desk.hand_over(due)).await;
         let outcome = desk.close(&late).await;
         assert_eq!((outcome.ok, outcome.failed, outcome.bytes), (1_000, 0, 1_000));
@@ -151,9 +155,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_due_while_warming_is_asked_for_and_not_counted() {
-        let now = Instant::now();
-        let desk = Desk::open([StallsOnce(None)].into_iter(), now + Duration::from_millis(500));
-        let schedule = Schedule::new(now, 100.0, Duration::from_secs(1));
+        let schedule = Schedule::new(100.0, Duration::from_millis(500), Duration::from_millis(500));
+        let desk = Desk::open([StallsOnce(None)].into_iter(), schedule.began());
         let late = schedule.keep(tokio::time::sleep_until, |_, due| desk.hand_over(due)).await;
         assert_eq!(desk.close(&late).await.ok, 50);
     }

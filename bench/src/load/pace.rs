@@ -11,29 +11,38 @@ use tokio::time::Instant;
 
 use super::tally::{histogram, micros};
 
-/// Fixed times, one interval apart.
+/// Fixed times, one interval apart: first some that warm, then those that count.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
+    start: Instant,
+    /// What is due from here on counts.
     began: Instant,
     interval: Duration,
     count: u64,
 }
 
 impl Schedule {
-    /// `rate` times per second from `began` on, for `length`. The interval is rounded to nanoseconds.
-    pub(super) fn new(began: Instant, rate: f64, length: Duration) -> Self {
+    /// `rate` times per second from now on, for `warm` and then `length`. The interval is rounded to nanoseconds.
+    pub(super) fn new(rate: f64, warm: Duration, length: Duration) -> Self {
         let interval = Duration::from_secs_f64(1.0 / rate);
-        Self { began, interval, count: (length.as_secs_f64() * rate).round() as u64 }
+        let count = ((warm + length).as_secs_f64() * rate).round() as u64;
+        let start = Instant::now();
+        Self { start, began: start + warm, interval, count }
+    }
+
+    /// When warming ends.
+    pub(super) fn began(&self) -> Instant {
+        self.began
     }
 
     fn due(&self, n: u64) -> Instant {
         let nanos = self.interval.as_nanos() * u128::from(n);
-        self.began + Duration::from_nanos(nanos.try_into().unwrap_or(u64::MAX))
+        self.start + Duration::from_nanos(nanos.try_into().unwrap_or(u64::MAX))
     }
 
     /// Says each due time to `hand_over` when it has come, none early. `until` waits for a time, or a little longer.
     ///
-    /// Returns how late the times were handed over, in microseconds.
+    /// Returns how late those that count were handed over, in microseconds.
     pub(super) async fn keep(
         &self,
         mut until: impl AsyncFnMut(Instant),
@@ -47,7 +56,9 @@ impl Schedule {
                 until(due).await;
                 now = Instant::now();
             }
-            late.saturating_record(micros(now - due));
+            if due >= self.began {
+                late.saturating_record(micros(now - due));
+            }
             hand_over(n, due);
         }
         late
@@ -55,31 +66,35 @@ impl Schedule {
 
     /// As [`Self::keep`], by the exact timer.
     pub(super) async fn keep_exactly(&self, hand_over: impl FnMut(u64, Instant)) -> Result<Histogram<u64>> {
-        let ticks = Ticks::new(self.began.saturating_duration_since(Instant::now()), self.interval)?;
-        Ok(self.keep(async |_| ticks.next().await, hand_over).await)
+        let timer = Timer::new()?;
+        Ok(self.keep(async |due| timer.until(due).await, hand_over).await)
     }
 }
 
-/// A timer of the kernel that fires again and again and is waited for together with the sockets, by the same thread.
-struct Ticks(AsyncFd<OwnedFd>);
+/// A timer of the kernel that is waited for together with the sockets, by the same thread.
+struct Timer(AsyncFd<OwnedFd>);
 
-impl Ticks {
-    fn new(first: Duration, interval: Duration) -> Result<Self> {
+impl Timer {
+    fn new() -> Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags).context("failed to create a timer")?;
-        // A first time of zero would mean never.
-        let first = first.max(Duration::from_nanos(1));
-        let times = Itimerspec { it_value: timespec(first), it_interval: timespec(interval) };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times).context("failed to set a timer")?;
         #[expect(deprecated, reason = "its successor is unsafe for types that may swap their descriptor; an OwnedFd cannot")]
         let timer = AsyncFd::new(timer)?;
         Ok(Self(timer))
     }
 
-    /// Waits until the timer fires. If it cannot be read it counts as fired: the schedule looks at the clock anyway.
-    async fn next(&self) {
+    /// Waits until `due`, or returns early if the kernel would not have it: the schedule looks at the clock anyway.
+    async fn until(&self, due: Instant) {
+        // A time of zero would mean never.
+        let left = due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let once = Itimerspec { it_value: timespec(left), it_interval: timespec(Duration::ZERO) };
+        if timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &once).is_err() {
+            return tokio::task::yield_now().await;
+        }
         if let Ok(mut ready) = self.0.readable().await {
-            let _ = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
+            // It does not fire again before it is set again.
+            let _ = rustix::io::read(ready.get_inner(), &mut [0; 8]);
+            ready.clear_ready();
         }
     }
 }

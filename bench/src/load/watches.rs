@@ -18,8 +18,8 @@ mod events;
 
 use events::Events;
 
-/// Watches on one HTTP/2 connection: well below the 500 streams that the server allows on one.
-const WATCHES_PER_CONNECTION: usize = 300;
+/// Watches on one HTTP/2 connection: an API server allows 250 streams on one, and what is between may allow more.
+const WATCHES_PER_CONNECTION: usize = 240;
 
 /// How many connections and watches are being opened at a time: over a link of 40 ms there and back, 6,000 a second.
 const OPENED_AT_ONCE: usize = 256;
