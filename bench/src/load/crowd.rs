@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use http_body_util::BodyExt as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -27,7 +27,6 @@ pub(super) struct Members<'a> {
 }
 
 pub(super) async fn crowd(way: &Way, members: Members<'_>) -> Result<Outcome> {
-    let mut terminate = terminated()?;
     let dialer = Dialer::new(way)?;
     let list = dialer.get(members.list_path, "")?;
     let stall = dialer.get(members.stalled_path, "")?;
@@ -48,16 +47,18 @@ pub(super) async fn crowd(way: &Way, members: Members<'_>) -> Result<Outcome> {
             bail!("the crowd did not begin: {:?}", tally.lock().outcome(began).errors);
         }
     }
-    println!("{{}}");
-    terminate.recv().await;
+    stand_until_killed().await?;
     tasks.abort_all();
     let outcome = tally.lock().outcome_of(began.elapsed().as_secs_f64());
     Ok(outcome)
 }
 
-/// The wish of whoever started this process that it ends.
-pub(super) fn terminated() -> Result<Signal> {
-    signal(SignalKind::terminate()).context("failed to listen for SIGTERM")
+/// Tells whoever started this process that all stands, and waits for its SIGTERM. One that comes earlier ends the process.
+pub(super) async fn stand_until_killed() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    println!("{{}}");
+    terminate.recv().await;
+    Ok(())
 }
 
 /// Lists again and again, on one connection while it lasts.

@@ -25,9 +25,10 @@ impl Schedule {
     /// `rate` times per second from now on, for `warm` and then `length`. The interval is rounded to nanoseconds.
     pub(super) fn new(rate: f64, warm: Duration, length: Duration) -> Self {
         let interval = Duration::from_secs_f64(1.0 / rate);
-        let count = ((warm + length).as_secs_f64() * rate).round() as u64;
+        let count = |length: Duration| (length.as_secs_f64() * rate).round() as u64;
         let start = Instant::now();
-        Self { start, began: start + warm, interval, count }
+        let schedule = Self { start, began: start, interval, count: count(warm) + count(length) };
+        Self { began: schedule.due(count(warm)), ..schedule }
     }
 
     /// When warming ends.
@@ -101,4 +102,21 @@ impl Timer {
 
 fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: i64::from(duration.subsec_nanos()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn as_many_times_count_as_the_rate_says_and_none_comes_early() {
+        let schedule = Schedule::new(3_000.0, Duration::from_millis(10), Duration::from_millis(20));
+        let (mut counted, mut early) = (0, 0);
+        let late = schedule.keep_exactly(|_, due| {
+            counted += u32::from(due >= schedule.began());
+            early += u32::from(Instant::now() < due);
+        });
+        assert_eq!(late.await.expect("a timer").len(), 60);
+        assert_eq!((counted, early), (60, 0));
+    }
 }
