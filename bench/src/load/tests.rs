@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,8 +16,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncWriteExt as _, copy, split};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sim::certs::Authority;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, split};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use super::run;
 use crate::task::{Load, Outcome, Way};
@@ -80,18 +86,48 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Body>, Infall
     Ok(response)
 }
 
+async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let server = auto::Builder::new(TokioExecutor::new());
+    let _ = server.serve_connection_with_upgrades(TokioIo::new(io), service_fn(answer)).await;
+}
+
 /// A way to a fresh upstream.
 async fn way(prefix: &str, http2: bool) -> Way {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let server = auto::Builder::new(TokioExecutor::new());
-            let service = service_fn(answer);
-            tokio::spawn(async move { server.serve_connection_with_upgrades(TokioIo::new(socket), service).await.is_ok() });
+            tokio::spawn(serve(socket));
         }
     });
     Way { base: format!("http://{address}{prefix}"), ca: None, http2 }
+}
+
+/// A way to a fresh upstream over TLS that offers both protocols; its CA is in a file of this test's own.
+async fn way_over_tls(name: &str, http2: bool) -> Way {
+    host::tls::use_provider();
+    let authority = Authority::new(SystemTime::now()).expect("an authority");
+    let leaf = authority.server("upstream", &["127.0.0.1"]).expect("a leaf");
+    let certs = vec![CertificateDer::from_pem_slice(leaf.certificate.as_bytes()).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).expect("a key");
+    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(certs, key).expect("a server");
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                if let Ok(tls) = acceptor.accept(socket).await {
+                    serve(tls).await;
+                }
+            });
+        }
+    });
+    let ca = std::env::temp_dir().join(format!("postern-bench-{name}-{}.pem", std::process::id()));
+    std::fs::write(&ca, authority.pem().certificate).expect("a file");
+    Way { base: format!("https://{address}/p"), ca: Some(ca.display().to_string()), http2 }
 }
 
 async fn outcome(load: Load) -> Outcome {
@@ -192,4 +228,17 @@ async fn clusters_that_refuse_at_first_are_asked_again() {
     assert_eq!((reached.ok, reached.failed), (2, 0), "{reached:?}");
     let never = outcome(load(3, 50)).await;
     assert_eq!((never.ok, never.failed), (2, 1), "{never:?}");
+}
+
+#[tokio::test]
+async fn an_https_base_is_trusted_by_the_ca_of_its_way_alone() {
+    let stranger = way_over_tls("stranger", false).await;
+    for http2 in [false, true] {
+        let way = way_over_tls("own", http2).await;
+        let load = |way| Load::Fetch { way, path: "/bytes?bytes=100000".into(), max_ms: 10_000 };
+        let trusted = outcome(load(way.clone())).await;
+        assert_eq!((trusted.ok, trusted.failed), (1, 0), "{trusted:?}");
+        let untrusted = run(load(Way { ca: stranger.ca.clone(), ..way })).await;
+        assert!(untrusted.is_err_and(|error| format!("{error:#}").contains("certificate")));
+    }
 }

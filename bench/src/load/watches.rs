@@ -24,10 +24,12 @@ const WATCHES_PER_CONNECTION: usize = 240;
 /// How many connections and watches are being opened at a time: over a link of 40 ms there and back, 6,000 a second.
 const OPENED_AT_ONCE: usize = 256;
 
-/// How long opening may take per watch until the idle time begins; the first event is that far ahead.
-const OPEN_PER_STREAM: Duration = Duration::from_millis(1);
+/// How long opening may take per watch until the idle time begins, as the first event is that far ahead: ten times what it
+/// takes without anything between.
+const OPEN_PER_STREAM: Duration = Duration::from_micros(500);
 
-/// As [`OPEN_PER_STREAM`], where each watch has a connection of its own: two TLS handshakes on the way, more of them with TLS.
+/// As [`OPEN_PER_STREAM`], where each watch has a connection of its own: four times a TLS handshake, as there may be more on
+/// the way.
 const OPEN_PER_CONNECTION: Duration = Duration::from_millis(4);
 
 /// What opening may take however few there are.
