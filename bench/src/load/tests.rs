@@ -235,10 +235,13 @@ async fn an_https_base_is_trusted_by_the_ca_of_its_way_alone() {
     let stranger = way_over_tls("stranger", false).await;
     for http2 in [false, true] {
         let way = way_over_tls("own", http2).await;
+        let trusted_ca = way.ca.clone().expect("a CA");
         let load = |way| Load::Fetch { way, path: "/bytes?bytes=100000".into(), max_ms: 10_000 };
         let trusted = outcome(load(way.clone())).await;
         assert_eq!((trusted.ok, trusted.failed), (1, 0), "{trusted:?}");
         let untrusted = run(load(Way { ca: stranger.ca.clone(), ..way })).await;
         assert!(untrusted.is_err_and(|error| format!("{error:#}").contains("certificate")));
+        std::fs::remove_file(trusted_ca).expect("a file");
     }
+    std::fs::remove_file(stranger.ca.expect("a CA")).expect("a file");
 }
