@@ -1,11 +1,186 @@
-//! Stub.
+//! `postern-bench run`: plays the scenarios, each for every column in turn, and writes what came of it.
 
-use clap::{ArgMatches, Command};
+mod ask;
+mod column;
+mod machine;
+mod markdown;
+mod nginx;
+mod place;
+mod plot;
+mod process;
+mod report;
+mod scenarios;
+mod stage;
+mod stop;
+mod tally;
+mod usage;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use column::Kind;
+use machine::Machine;
+use place::Place;
+use report::{POSTERN, Report, Verdict};
+use scenarios::{ALL, Scenario};
+use stage::{Plan, Stage};
+use stop::Stop;
+
+/// Where the upstream listens when a peer has to find it: what `postern-bench upstream` takes, too.
+const PEERS_UPSTREAM: &str = "127.0.0.1:16443";
 
 pub(crate) fn command() -> Command {
+    let list = ALL.iter().map(|scenario| format!("  {:<4} {}\n", scenario.id, scenario.about)).collect::<String>();
     Command::new("run")
+        .about("Plays scenarios for every column in turn; all of them, if none is named")
+        .after_help(format!("Scenarios:\n{list}"))
+        .arg(Arg::new("scenario").num_args(0..).help("Which ones, such as B1 B3"))
+        .arg(flag("quick").action(ArgAction::SetTrue).help("Shorter runs of the scenarios that fit into three minutes"))
+        .arg(flag("runs").value_name("N").value_parser(value_parser!(usize)).help("Runs of each scenario"))
+        .arg(file("json").value_name("FILE").help("Write everything that was measured"))
+        .arg(file("markdown").value_name("FILE").help("Write the tables, which otherwise go to standard output"))
+        .arg(file("svg").value_name("DIR").help("Write plots"))
+        .arg(file("bin-dir").value_name("DIR").help("The release binaries that are measured [default: where this one lies]"))
+        .arg(pair("also").value_name("NAME=DIR").help("Another build of Postern as one more column"))
+        .arg(pair("peer").value_name("NAME=URL").help("A URL that leads to the upstream as one more column"))
+        .arg(file("peer-ca").value_name("FILE").help("The CA of peers with https, in PEM"))
+        .arg(pair("without").value_name("COLUMN").help("Leave a column out, while looking into another"))
 }
 
-pub(crate) fn run_verb(_args: &ArgMatches) -> anyhow::Result<()> {
-    anyhow::bail!("not here yet")
+fn flag(name: &'static str) -> Arg {
+    Arg::new(name).long(name)
+}
+
+fn file(name: &'static str) -> Arg {
+    flag(name).value_parser(value_parser!(PathBuf))
+}
+
+fn pair(name: &'static str) -> Arg {
+    flag(name).action(ArgAction::Append)
+}
+
+pub(crate) fn run_verb(args: &ArgMatches) -> Result<()> {
+    let plan = Plan { quick: args.get_flag("quick"), runs: args.get_one("runs").copied() };
+    let scenarios = chosen(args, plan.quick)?;
+    let nginx = nginx::version();
+    let kinds = columns(args, nginx.is_some())?;
+    if nginx.is_none() {
+        eprintln!("!!! nginx is not installed. Without its column the table is NO RESULT: apt-get install nginx-light");
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("!!! A debug build: the numbers mean nothing. `cargo xtask bench` builds for release.");
+    }
+    let place = Place::prepare(&bin_dir(args)?, Stop::on_signals()?)?;
+    let has_peers = kinds.iter().any(|kind| matches!(kind, Kind::Peer { .. }));
+    let address = has_peers.then(|| PEERS_UPSTREAM.parse()).transpose()?;
+    let mut stage = Stage::set(place, plan, kinds, address)?;
+
+    let mut report = Report {
+        date: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        machine: Machine::here(),
+        commit: machine::commit(),
+        nginx,
+        debug_build: cfg!(debug_assertions),
+        quick: plan.quick,
+        command: repeat(),
+        columns: stage.kinds.iter().map(|kind| kind.name().to_owned()).collect(),
+        rows: Vec::new(),
+        costs: Vec::new(),
+        troubles: Vec::new(),
+    };
+    for scenario in scenarios {
+        stage.scenario = scenario.id;
+        match (scenario.play)(&mut stage) {
+            Ok(rows) => report.rows.extend(rows),
+            Err(error) => {
+                stage.place.stop.check()?;
+                stage.trouble(format!("{}: {error:#}", scenario.id));
+            }
+        }
+    }
+    report.costs = std::mem::take(&mut stage.costs);
+    report.troubles = std::mem::take(&mut stage.troubles);
+    // The processes end before anything can go wrong with the files.
+    drop(stage);
+    write(args, &report)
+}
+
+/// The scenarios that are named, or all that the plan has time for.
+fn chosen(args: &ArgMatches, quick: bool) -> Result<Vec<&'static Scenario>> {
+    let Some(names) = args.get_many::<String>("scenario") else {
+        return Ok(ALL.iter().filter(|scenario| scenario.quick || !quick).collect());
+    };
+    let find = |name: &String| {
+        let found = ALL.iter().find(|scenario| scenario.id.eq_ignore_ascii_case(name));
+        found.with_context(|| format!("no scenario {name}; there are {}", ALL.map(|scenario| scenario.id).join(", ")))
+    };
+    names.map(find).collect()
+}
+
+/// All columns; the build that is measured first.
+fn columns(args: &ArgMatches, has_nginx: bool) -> Result<Vec<Kind>> {
+    let pairs = |name| {
+        let given = args.get_many::<String>(name).into_iter().flatten();
+        given.map(move |pair| pair.split_once('=').with_context(|| format!("--{name} {pair}: NAME=… is meant")))
+    };
+    let mut kinds = vec![Kind::Postern { name: POSTERN.to_owned(), bins: bin_dir(args)? }];
+    if has_nginx {
+        kinds.push(Kind::Nginx);
+    }
+    kinds.push(Kind::Direct);
+    for pair in pairs("also") {
+        let (name, dir) = pair?;
+        kinds.push(Kind::Postern { name: name.to_owned(), bins: dir.into() });
+    }
+    let ca = args.get_one::<PathBuf>("peer-ca");
+    let ca = ca.map(|file| file.display().to_string());
+    for pair in pairs("peer") {
+        let (name, url) = pair?;
+        kinds.push(Kind::Peer { name: name.to_owned(), url: url.to_owned(), ca: ca.clone() });
+    }
+    let without: Vec<&String> = args.get_many("without").into_iter().flatten().collect();
+    kinds.retain(|kind| !without.iter().any(|name| *name == kind.name()));
+    let mut names: Vec<&str> = kinds.iter().map(Kind::name).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!("two columns are named {}", twice[0]);
+    }
+    Ok(kinds)
+}
+
+fn bin_dir(args: &ArgMatches) -> Result<PathBuf> {
+    if let Some(dir) = args.get_one::<PathBuf>("bin-dir") {
+        return Ok(std::path::absolute(dir)?);
+    }
+    let program = std::env::current_exe()?;
+    Ok(program.parent().context("a program lies in a folder")?.to_owned())
+}
+
+/// The command line that people type; what it starts is a detail.
+fn repeat() -> String {
+    let args: Vec<String> = std::env::args().skip(2).collect();
+    format!("cargo xtask bench {}", args.join(" ")).trim().to_owned()
+}
+
+fn write(args: &ArgMatches, report: &Report) -> Result<()> {
+    let file = |name| args.get_one::<PathBuf>(name);
+    let save = |path: &Path, text: String| fs::write(path, text).with_context(|| path.display().to_string());
+    if let Some(path) = file("json") {
+        save(path, serde_json::to_string_pretty(report)? + "\n")?;
+    }
+    if let Some(dir) = file("svg") {
+        plot::write(report, dir)?;
+    }
+    let text = markdown::report(report);
+    match file("markdown") {
+        Some(path) => save(path, text)?,
+        None => println!("{text}"),
+    }
+    let count = |verdict| report.rows.iter().filter(|row| row.verdict == verdict).count();
+    let [met, missed, unknown] = [Verdict::Met, Verdict::Missed, Verdict::NoResult].map(count);
+    eprintln!("{met} bars met, {missed} missed, {unknown} without a result; {} troubles", report.troubles.len());
+    Ok(())
 }
