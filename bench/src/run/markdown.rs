@@ -133,12 +133,12 @@ fn number(value: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::run::machine::Machine;
     use crate::run::report::Bar;
 
-    fn example() -> Report {
+    pub(crate) fn example() -> Report {
         let runs = |values: [f64; 2]| values.into_iter().enumerate().collect::<BTreeMap<_, _>>();
         let values = [(POSTERN, [900.0, 1200.0]), ("nginx", [1000.0, 1000.0])];
         let values = values.map(|(column, values)| (column.to_owned(), runs(values))).into();

@@ -10,6 +10,7 @@ mod b8;
 
 use anyhow::Result;
 
+use super::column::Link;
 use super::report::Row;
 use super::stage::Stage;
 
@@ -32,3 +33,28 @@ pub(crate) const ALL: [Scenario; 7] = [
     Scenario { id: "B10", about: "agent cold start, sizes of the binaries", quick: false, play: b10::play },
     Scenario { id: "B12", about: "an upload of 256 MiB, on loopback and over distance", quick: false, play: b12::play },
 ];
+
+/// What ends the name of a measure that is a share of a link's rate.
+const SHARE: &str = ", share of the link's rate";
+
+/// The name of a measure: how much of a link was used.
+pub(crate) fn share_of(link: Link) -> String {
+    format!("{link}{SHARE}")
+}
+
+/// The round trip in milliseconds and the rate in Mbit/s of such a measure; none for others.
+pub(crate) fn over_distance(measure: &str) -> Option<(f64, u64)> {
+    let (ms, mbit) = measure.strip_suffix(SHARE)?.split_once(" ms, ")?;
+    Some((ms.parse().ok()?, mbit.strip_suffix(" Mbit/s")?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_and_rate_are_read_again_from_a_measures_name() {
+        assert_eq!(over_distance(&share_of(Link { round_trip_ms: 80.0, mbit: Some(1000) })), Some((80.0, 1000)));
+        assert_eq!(over_distance("32 callers"), None);
+    }
+}

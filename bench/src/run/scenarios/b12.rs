@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use super::b3::{BYTES, MEBIBYTE, SHARE_OF_NGINX, links, share, share_bar, share_of};
+use super::b3::{BYTES, MEBIBYTE, SHARE_OF_NGINX, links, share, share_bar};
+use super::share_of;
 use crate::run::column::{Link, Setup};
 use crate::run::report::{Bar, Better, Row};
 use crate::run::stage::{Stage, Turn};

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::share_of;
 use crate::run::column::{Link, Setup};
 use crate::run::report::{Bar, Better, Row};
 use crate::run::stage::{Stage, Turn, more};
@@ -47,11 +48,6 @@ pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Row>> {
         rows.push(far.row("B3", &share_of(link), "", Better::Higher, Some(share_bar())));
     }
     Ok(rows)
-}
-
-/// The name of a measure: how much of a link was used.
-pub(crate) fn share_of(link: Link) -> String {
-    format!("{link}, share of the link's rate")
 }
 
 /// What `bytes_per_second` of payload are of the rate of `link`.

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::b3::{MEBIBYTE, SHARE_OF_NGINX, share, share_bar, share_of};
+use super::b3::{MEBIBYTE, SHARE_OF_NGINX, share, share_bar};
+use super::share_of;
 use crate::run::column::{Link, Setup};
 use crate::run::report::{Bar, Better, Row};
 use crate::run::stage::{Stage, Turn, milliseconds, more};
