@@ -85,7 +85,7 @@ pub(crate) fn run_verb(args: &ArgMatches) -> Result<()> {
         nginx,
         debug_build: cfg!(debug_assertions),
         quick: plan.quick,
-        command: repeat(),
+        command: repeat(std::env::args().skip(2)),
         columns: stage.kinds.iter().map(|kind| kind.name().to_owned()).collect(),
         rows: Vec::new(),
         costs: Vec::new(),
@@ -159,10 +159,18 @@ fn bin_dir(args: &ArgMatches) -> Result<PathBuf> {
     Ok(program.parent().context("a program lies in a folder")?.to_owned())
 }
 
-/// The command line that people type; what it starts is a detail.
-fn repeat() -> String {
-    let args: Vec<String> = std::env::args().skip(2).collect();
-    format!("cargo xtask bench {}", args.join(" ")).trim().to_owned()
+/// The command line that people type, without where its files went.
+fn repeat(args: impl IntoIterator<Item = String>) -> String {
+    let mut kept = vec!["cargo xtask bench".to_owned()];
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        if ["--bin-dir", "--json", "--svg", "--markdown"].contains(&arg.as_str()) {
+            args.next();
+        } else {
+            kept.push(arg);
+        }
+    }
+    kept.join(" ")
 }
 
 fn write(args: &ArgMatches, report: &Report) -> Result<()> {
@@ -183,4 +191,40 @@ fn write(args: &ArgMatches, report: &Report) -> Result<()> {
     let [met, missed, unknown] = [Verdict::Met, Verdict::Missed, Verdict::NoResult].map(count);
     eprintln!("{met} bars met, {missed} missed, {unknown} without a result; {} troubles", report.troubles.len());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(args: &[&str]) -> ArgMatches {
+        let fixed = ["run", "--bin-dir", "/bins"];
+        command().get_matches_from(fixed.iter().chain(args))
+    }
+
+    #[test]
+    fn a_run_is_repeated_without_the_files_that_it_wrote() {
+        let args = ["B1", "--json", "x.json", "--quick", "--bin-dir", "/bins"].map(str::to_owned);
+        assert_eq!(repeat(args), "cargo xtask bench B1 --quick");
+    }
+
+    #[test]
+    fn scenarios_are_found_whatever_their_case_and_a_wrong_one_is_told_what_there_is() {
+        let ids = |args: &[&str]| chosen(&matches(args), false).map(|found| found.iter().map(|one| one.id).collect::<Vec<_>>());
+        assert_eq!(ids(&["b3", "B1"]).unwrap(), ["B3", "B1"]);
+        assert_eq!(ids(&[]).unwrap().len(), ALL.len());
+        assert!(ids(&["b99"]).unwrap_err().to_string().contains("B1, B2"));
+    }
+
+    #[test]
+    fn columns_are_those_at_hand_and_those_that_are_brought() {
+        let names = |args: &[&str], has_nginx| {
+            let kinds = columns(&matches(args), has_nginx)?;
+            Ok::<_, anyhow::Error>(kinds.iter().map(|kind| kind.name().to_owned()).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(names(&[], false).unwrap(), "postern direct");
+        let brought = ["--also", "old=/old", "--peer", "tunnel=http://localhost:1", "--without", "direct"];
+        assert_eq!(names(&brought, true).unwrap(), "postern nginx old tunnel");
+        assert!(names(&["--also", "nginx=/old"], true).is_err());
+    }
 }

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -34,9 +35,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command`; what it writes goes to a file of its name in `logs`.
+    /// Starts `command`; what it writes goes to a file of its own in `logs`.
     pub(crate) fn start(name: &str, command: &mut Command, logs: &Path, stop: &Stop) -> Result<Self> {
-        let log = logs.join(format!("{name}.log"));
+        // A number, for the same name starts again with each turn, and two loads may run at once.
+        static N_STARTED: AtomicUsize = AtomicUsize::new(0);
+        let log = logs.join(format!("{name}-{}.log", N_STARTED.fetch_add(1, Ordering::Relaxed)));
         let file = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
         // A group of its own: the terminal's Ctrl-C reaches us alone, and nginx's workers are counted and ended with it.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file.try_clone()?);
