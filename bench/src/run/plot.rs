@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::report::{Better, POSTERN, Report, Row};
 use super::scenarios::over_distance;
@@ -25,7 +26,14 @@ const NAMES_WIDTH: u32 = 380;
 /// Ratios beyond this are drawn as this: what is so far off needs no scale.
 const RATIO_SHOWN_MAX: f64 = 3.0;
 
+/// How thick a bar is, of its place.
+const BAR_SHARE: f64 = 0.7;
+
 const FONT: &str = "sans-serif";
+
+const TITLE_SIZE: i32 = 22;
+
+const TEXT_SIZE: i32 = 16;
 
 /// Tells columns apart, also for who does not see red and green (Okabe and Ito).
 const COLORS: [RGBColor; 5] =
@@ -66,44 +74,35 @@ fn undrawn(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("failed to draw: {error}")
 }
 
-/// One bar for each measure: Postern's median ratio to nginx, where 1 is as good.
+/// One bar for each measure, from the top: Postern's median ratio to nginx, where 1 is as good.
 fn bars(area: &Area<'_>, scenario: &str, rows: &[(&Row, f64)]) -> Result<()> {
-    let count = rows.len() as i32;
+    let count = rows.len() as f64;
     let most = rows.iter().map(|(_, ratio)| *ratio).fold(1.5, f64::max).min(RATIO_SHOWN_MAX);
     let mut chart = ChartBuilder::on(area)
-        .caption(format!("{scenario}: {POSTERN} / nginx"), (FONT, 20))
+        .caption(format!("{scenario}: {POSTERN} / nginx"), (FONT, TITLE_SIZE))
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(NAMES_WIDTH)
-        .build_cartesian_2d(0.0..most * 1.1, (0..count).into_segmented())
+        .build_cartesian_2d(0.0..most * 1.1, 0.0..count)
         .map_err(undrawn)?;
-    let name = |place: &SegmentValue<i32>| match place {
-        SegmentValue::CenterOf(index) => rows.get(*index as usize).map_or(String::new(), |(row, _)| named(row)),
-        SegmentValue::Exact(_) | SegmentValue::Last => String::new(),
+    // Names stand at bars, not at ticks.
+    let mut mesh = chart.configure_mesh();
+    mesh.disable_y_mesh().disable_y_axis().max_light_lines(0).label_style((FONT, TEXT_SIZE)).draw().map_err(undrawn)?;
+    let middles = || (0..rows.len()).map(|index| count - index as f64 - 0.5);
+    let bar = |(y, (_, ratio)): (f64, &(&Row, f64))| {
+        Rectangle::new([(0.0, y - BAR_SHARE / 2.0), (ratio.min(most), y + BAR_SHARE / 2.0)], COLORS[0].filled())
     };
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .y_labels(rows.len())
-        .y_label_formatter(&name)
-        .label_style((FONT, 13))
-        .draw()
-        .map_err(undrawn)?;
-    chart
-        .draw_series(rows.iter().zip(0..).map(|((_, ratio), index)| {
-            let corners = [(0.0, SegmentValue::Exact(index)), (ratio.min(most), SegmentValue::Exact(index + 1))];
-            let mut bar = Rectangle::new(corners, COLORS[0].filled());
-            bar.set_margin(4, 4, 0, 0);
-            bar
-        }))
-        .map_err(undrawn)?;
-    chart
-        .draw_series(rows.iter().zip(0..).map(|((_, ratio), index)| {
-            Text::new(format!("{ratio:.2}"), (ratio.min(most), SegmentValue::CenterOf(index)), (FONT, 13))
-        }))
-        .map_err(undrawn)?;
-    let even = [(1.0, SegmentValue::Exact(0)), (1.0, SegmentValue::Exact(count))];
-    chart.draw_series(LineSeries::new(even, BLACK)).map_err(undrawn)?;
+    chart.draw_series(middles().zip(rows).map(bar)).map_err(undrawn)?;
+    chart.draw_series(LineSeries::new([(1.0, 0.0), (1.0, count)], BLACK)).map_err(undrawn)?;
+    let style = (FONT, TEXT_SIZE).into_text_style(area);
+    for (y, (row, ratio)) in middles().zip(rows) {
+        let (name_end, height) = chart.backend_coord(&(0.0, y));
+        let (bar_end, _) = chart.backend_coord(&(ratio.min(most), y));
+        let left = style.pos(Pos::new(HPos::Right, VPos::Center));
+        let right = style.pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new(named(row), (name_end - 6, height), left)).map_err(undrawn)?;
+        area.draw(&Text::new(format!("{ratio:.2}"), (bar_end + 6, height), right)).map_err(undrawn)?;
+    }
     Ok(())
 }
 
@@ -119,13 +118,19 @@ fn named(row: &Row) -> String {
 fn lines(area: &Area<'_>, scenario: &str, report: &Report, rows: &[(&Row, (f64, u64))]) -> Result<()> {
     let farthest = rows.iter().map(|(_, (ms, _))| *ms).fold(0.0, f64::max);
     let mut chart = ChartBuilder::on(area)
-        .caption(format!("{scenario}: share of the link's rate, by round trip"), (FONT, 20))
+        .caption(format!("{scenario}: share of the link's rate, by round trip"), (FONT, TITLE_SIZE))
         .margin(10)
         .x_label_area_size(45)
         .y_label_area_size(55)
         .build_cartesian_2d(0.0..farthest * 1.05, 0.0..1.1)
         .map_err(undrawn)?;
-    chart.configure_mesh().x_desc("round trip in ms").label_style((FONT, 13)).draw().map_err(undrawn)?;
+    chart
+        .configure_mesh()
+        .max_light_lines(0)
+        .x_desc("round trip in ms")
+        .label_style((FONT, TEXT_SIZE))
+        .draw()
+        .map_err(undrawn)?;
     let mut rates: Vec<u64> = rows.iter().map(|(_, (_, mbit))| *mbit).collect();
     rates.sort_unstable();
     rates.dedup();
@@ -145,7 +150,7 @@ fn lines(area: &Area<'_>, scenario: &str, report: &Report, rows: &[(&Row, (f64, 
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::LowerLeft)
-        .label_font((FONT, 13))
+        .label_font((FONT, TEXT_SIZE))
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK)
         .draw()
