@@ -5,6 +5,9 @@ use std::fmt::Write;
 
 use super::report::{Better, Cost, POSTERN, Report, Row, Spread, Verdict, median};
 
+/// Requests per second from which on a process's time divided by them is the cost of one, rather than that of being there.
+const REQUESTS_MIN: f64 = 10.0;
+
 /// The report in Markdown.
 pub(crate) fn report(report: &Report) -> String {
     let mut out = String::new();
@@ -57,7 +60,7 @@ fn absolute(out: &mut String, report: &Report) {
     line(out, &format!("|---|---|---|{}", "---|".repeat(report.columns.len())));
     for row in &report.rows {
         let cells: String = report.columns.iter().map(|column| format!(" {} |", cell(row.spread(column)))).collect();
-        line(out, &format!("| {} | {} | {} {} |{cells}", row.scenario, row.measure, row.unit, arrow(row)));
+        line(out, &format!("| {} | {} | {} |{cells}", row.scenario, row.measure, format!("{} {}", row.unit, arrow(row)).trim()));
     }
 }
 
@@ -66,7 +69,7 @@ fn costs(out: &mut String, report: &Report) {
     line(out, "\n### CPU time and memory\n");
     line(
         out,
-        "Medians over the runs, of whole loads with their warming. Peak RSS counts shared pages in each process of a group.\n",
+        "Medians over the runs, of whole loads with their warming; where two loads run at once each has the cost of both. Peak RSS counts shared pages in each process of a group.\n",
     );
     line(
         out,
@@ -87,7 +90,10 @@ fn costs(out: &mut String, report: &Report) {
         let cells = [
             of(|cost| cost.cpu_seconds),
             of(|cost| cost.cpu_seconds / cost.seconds),
-            of(|cost| cost.cpu_seconds / cost.seconds * 1e6 / cost.rate),
+            of(|cost| {
+                let per_request = cost.cpu_seconds / cost.seconds * 1e6 / cost.rate;
+                if cost.rate < REQUESTS_MIN { f64::NAN } else { per_request }
+            }),
             of(|cost| cost.peak_rss_bytes as f64 / f64::from(1 << 20)),
         ];
         line(out, &format!("| {scenario} | {label} | {column} | {process} | {} |", cells.join(" | ")));

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::b1;
+use super::b3::MEBIBYTE;
 use crate::run::column::{Link, Setup};
 use crate::run::process::Process;
 use crate::run::report::{Bar, Better, Row};
@@ -32,22 +33,22 @@ const ECHO_BYTES: usize = 64;
 /// Together as many echoes per second as two hundred.
 const ECHO_EVERY_MS: u64 = 50;
 
-const MEBIBYTE: f64 = (1 << 20) as f64;
-
 pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Row>> {
     let plan = stage.plan;
     let ms = plan.pick(5_000, 2_000);
     let tally = stage.turns(plan.runs(3, 1), Setup { link: Some(LINK), ..Setup::default() }, |turn| {
         both(turn, "alone", ms)?;
-        let before = largest(turn, |process| process.usage().rss_bytes);
+        let before = largest_mib(turn, |process| process.usage().rss_bytes);
         let way = turn.way();
         // Long enough that nobody's ends before the measuring does.
         let [list_path, stalled_path] = [256, 1024].map(|mebibytes: u64| format!("/api/v1/pods?bytes={}", mebibytes << 20));
         let crowd = turn.crowd(&Load::Crowd { way, lists: LISTS, list_path, stalled: STALLED, stalled_path })?;
         both(turn, "beside the crowd", ms)?;
-        let after = largest(turn, |process| process.usage().peak_bytes);
+        let after = largest_mib(turn, |process| process.usage().peak_bytes);
         drop(crowd);
-        turn.note("memory for the crowd, largest process", after - before);
+        if let (Some(before), Some(after)) = (before, after) {
+            turn.note("memory for the crowd, largest process", after - before);
+        }
         for what in ["GET", "exec echo"] {
             let [alone, beside] = ["alone", "beside the crowd"].map(|when| turn.noted(&p99(what, when)));
             if let (Some(alone), Some(beside)) = (alone, beside) {
@@ -88,8 +89,8 @@ fn both(turn: &mut Turn<'_>, when: &str, ms: u64) -> Result<()> {
     Ok(())
 }
 
-/// The largest of the column's own processes by some measure of memory, in MiB; the link between them does not count.
-fn largest(turn: &Turn<'_>, bytes: fn(&Process) -> u64) -> f64 {
+/// The largest of the column's own processes by some measure of memory; the link between them does not count.
+fn largest_mib(turn: &Turn<'_>, bytes: fn(&Process) -> u64) -> Option<f64> {
     let members = turn.column.members.iter().filter(|member| member.name() != "relay");
-    members.map(bytes).max().unwrap_or_default() as f64 / MEBIBYTE
+    Some(members.map(bytes).max()? as f64 / MEBIBYTE)
 }
