@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::bench;
 use crate::fuzz;
 use crate::machine::{self, Skips};
 use crate::mutations;
@@ -21,6 +22,9 @@ const FULL_WALKS: &str = "500";
 
 /// Fresh random walks each night: a quarter of an hour on two cores.
 const NIGHTLY_WALKS: u64 = 20_000;
+
+/// Names the revision that a change is to be merged into, where it is not GitHub that says so.
+const BASE: &str = "CI_BASE";
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Lane {
@@ -66,15 +70,42 @@ fn checks(lane: Lane, skips: &Skips) -> Result<()> {
 fn prove(lane: Lane, skips: &Skips) -> Result<()> {
     match lane {
         Lane::Fast => suite(Scope::WithoutE2e, None, &[], skips),
-        Lane::Full => suite(Scope::All, None, &[("WALKS", FULL_WALKS)], skips),
+        Lane::Full => {
+            suite(Scope::All, None, &[("WALKS", FULL_WALKS)], skips)?;
+            hot_paths(skips)
+        }
         Lane::Nightly => {
             let programs = build_release()?;
             suite(Scope::All, None, &[("PROPTEST_CASES", NIGHTLY_CASES), ("SIM_TWICE", "1"), (BIN_DIR, &programs)], skips)?;
             step("walks", || sim::walk(NIGHTLY_WALKS, None))?;
             mutations::run_verb(None)?;
-            fuzz::nightly(skips)
+            fuzz::nightly(skips)?;
+            step("bench", bench::quick)
         }
     }
+}
+
+/// What a change costs in instructions. Both sides are built as they ship, so it comes last, and only where CI says what a
+/// change is to be merged into.
+fn hot_paths(skips: &Skips) -> Result<()> {
+    let Some(into) = merged_into(|name| std::env::var(name).ok()) else {
+        skips.add(&format!("instruction counts of hot paths: name the revision to compare with in {BASE}"));
+        return Ok(());
+    };
+    match bench::merge_base(&into)? {
+        Some(base) => step("hot paths", || bench::compare(&[], Some(&base), skips)),
+        None => {
+            skips.add(&format!("instruction counts of hot paths: nothing was changed since {into}"));
+            Ok(())
+        }
+    }
+}
+
+/// The revision that this one is to be merged into, if anybody said so: GitHub does for each pull request, with the name of a
+/// branch of `origin`.
+fn merged_into(env: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let said = |name| env(name).filter(|value| !value.is_empty());
+    said(BASE).or_else(|| Some(format!("origin/{}", said("GITHUB_BASE_REF")?)))
 }
 
 fn docs() -> Result<()> {
@@ -93,4 +124,20 @@ fn deny(lane: Lane, skips: &Skips) -> Result<()> {
         Lane::Nightly => &["all"],
     };
     step("deny", || run(cargo(&["deny", "check"]).args(checks)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_change_is_compared_with_is_named_by_hand_or_by_github_or_not_at_all() {
+        let with = |set: &'static [(&str, &str)]| {
+            merged_into(move |name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(with(&[("CI_BASE", "v1"), ("GITHUB_BASE_REF", "main")]).as_deref(), Some("v1"));
+        assert_eq!(with(&[("GITHUB_BASE_REF", "main")]).as_deref(), Some("origin/main"));
+        // GitHub sets it to nothing where there is no pull request.
+        assert_eq!(with(&[("GITHUB_BASE_REF", "")]), None);
+    }
 }

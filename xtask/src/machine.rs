@@ -18,7 +18,7 @@ struct Need {
 }
 
 /// All needs. The tests look for the same things, and skip themselves where nobody insists.
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 7] = [
     Need {
         name: "assets",
         how: "set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver (`setup-envtest use -p path` prints one)",
@@ -43,6 +43,8 @@ const NEEDS: [Need; 5] = [
         how: "be root on Linux, with iproute2",
         present: || works("unshare", &["--net", "--mount", "true"]) && works("ip", &["netns", "list"]),
     },
+    Need { name: "nginx", how: "install nginx, beside which the benchmark measures", present: || works("nginx", &["-v"]) },
+    Need { name: "valgrind", how: "install valgrind, which counts instructions", present: crate::bench::is_there },
 ];
 
 /// Fails when something that `CI_REQUIRE`, a comma-separated list, names is not there.

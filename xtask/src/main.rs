@@ -9,6 +9,7 @@
     reason = "a tool for the terminal: it starts processes, reads files and measures real time"
 )]
 
+mod bench;
 mod ci;
 mod dev;
 mod e2e;
@@ -90,6 +91,7 @@ fn everyday() -> Vec<Command> {
 /// Verbs that look for what the tests do not notice.
 fn searches() -> Vec<Command> {
     vec![
+        bench::command(),
         Command::new("mutations")
             .about("Breaks the product on purpose, patch by patch, and sees the story that claims otherwise fail")
             .arg(text("name", "Only patches whose name contains this")),
@@ -124,6 +126,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
                 None => sim::run_verb(word("name"), seed, args.get_flag("trace")),
             }
         }
+        "bench" => bench::run_verb(args),
         "mutations" => mutations::run_verb(word("name")),
         "e2e" => {
             let [kind, release, keep] = ["kind", "release", "keep"].map(|name| args.get_flag(name));

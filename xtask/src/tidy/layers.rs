@@ -62,7 +62,7 @@ const LAYERS: [Layer; 9] = [
     },
     Layer {
         name: "bench",
-        may: &["host", "tunnel", "proxy", "agent", "sim"],
+        may: &["host", "tunnel", "proxy", "server", "agent", "sim"],
         never: &["kube", "k8s-openapi"],
         reason: "it measures the programs as they ship; it links agents to run thousands of them, and the hot paths to count them",
     },
