@@ -26,7 +26,14 @@ const PROFILE: [&str; 4] = [
 ];
 
 /// What a counted process sees of the environment, and no more: libraries read it, and it lies on the stack.
-const ENVIRONMENT: [(&str, &str); 2] = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("LC_ALL", "C")];
+///
+/// callgrind counts a `rep movsb` as an instruction for each byte; glibc copies and clears what is large in that way, unless told
+/// not to, and then a path of large frames would count nothing but its copies.
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+    ("LC_ALL", "C"),
+    ("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=1073741824:glibc.cpu.x86_rep_stosb_threshold=1073741824"),
+];
 
 /// Whether there is something to count with.
 pub(crate) fn is_there() -> bool {
