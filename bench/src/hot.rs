@@ -30,7 +30,7 @@ const PATHS: [HotPath; 4] = [
         iterations: 2000,
         run: headers::run,
     },
-    HotPath { name: "request", what: "sends one GET through a server and an agent", iterations: 300, run: request::run },
+    HotPath { name: "request", what: "sends one GET through a server and an agent", iterations: 1000, run: request::run },
 ];
 
 pub(crate) fn command() -> Command {

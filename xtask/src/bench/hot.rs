@@ -14,7 +14,7 @@ use crate::run::{run, said, step, works};
 use crate::workspace::{cargo, target_dir};
 
 /// How much worse a path may become: a count repeats to a tenth of that, and what is less is a matter of layout.
-const WORSE_MAX_PERCENT: f64 = 3.0;
+const WORSE_MAX_PERCENT: u64 = 3;
 
 /// Release with names, so that callgrind can say where the instructions went. Said here and not in Cargo.toml, so that a
 /// revision that says otherwise, or nothing, is built in the same way.
@@ -58,11 +58,11 @@ struct Counted {
 impl Counted {
     /// In percent; positive is worse.
     fn change(&self) -> Option<f64> {
-        self.base.filter(|base| *base > 0).map(|base| (self.now as f64 / base as f64 - 1.0) * 100.0)
+        self.base.map(|base| (self.now as f64 / base as f64 - 1.0) * 100.0)
     }
 
     fn is_worse(&self) -> bool {
-        self.change().is_some_and(|change| change > WORSE_MAX_PERCENT)
+        self.base.is_some_and(|base| self.now * 100 > base * (100 + WORSE_MAX_PERCENT))
     }
 }
 
