@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::machine::Skips;
 use crate::run::{run, step};
@@ -21,7 +21,8 @@ pub(crate) use hot::{compare, is_there};
 /// The program that measures.
 const PROGRAM: &str = "postern-bench";
 
-/// What ships. Built apart from what measures it: cargo unites the features of the packages that it is asked for at once.
+/// What ships. Built apart from what measures it: cargo unites the features of the packages that it is asked for at once, and
+/// the simulation asks for more than what ships.
 const PRODUCT: [&str; 4] = ["-p", "server", "-p", "agent"];
 
 /// What measures.
@@ -41,54 +42,37 @@ pub(crate) fn command() -> clap::Command {
         )
         .args_conflicts_with_subcommands(true)
         .args([
-            Arg::new("scenario")
-                .value_name("SCENARIO")
-                .num_args(0..)
-                .help("Only these: b1, b2, …; all of them without any"),
-            Arg::new("quick")
-                .long("quick")
-                .action(ArgAction::SetTrue)
-                .help("The scenarios that tell most, in shorter runs: under three minutes"),
-            Arg::new("runs")
-                .long("runs")
-                .value_name("N")
-                .value_parser(value_parser!(u32).range(1..))
-                .help("How often each scenario runs; the tables show least, median and most"),
-            file("json", "FILE", "Write every number there, as JSON"),
-            file("svg", "DIR", "Write the plots there"),
-            Arg::new("peer")
-                .long("peer")
-                .value_name("NAME=URL")
-                .action(ArgAction::Append)
-                .help("Measure this way too: a URL that leads to the upstream of `cargo xtask bench upstream`; may be repeated"),
-            against("Build server and agent of this revision, and measure them beside those of the working tree"),
+            Arg::new("scenario").value_name("SCENARIO").num_args(0..).help("Only these: B1, B2, …; all of them without any"),
+            Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("Shorter runs of what fits into three minutes"),
+            option("runs", "N", "How often each scenario runs; the tables show least, median and most"),
+            option("json", "FILE", "Write every number there, as JSON"),
+            option("markdown", "FILE", "Write the tables there rather than to standard output"),
+            option("svg", "DIR", "Write the plots there"),
+            option("peer", "NAME=URL", "Measure this way too: a URL that leads to the upstream; may be repeated")
+                .action(ArgAction::Append),
+            option("peer-ca", "FILE", "The CA of peers with https, in PEM"),
+            option("without", "COLUMN", "Leave a column out, while looking into another; may be repeated").action(ArgAction::Append),
+            option("against", "REV", "Build server and agent of this revision too, and measure them as one more column"),
         ])
         .subcommand(
             clap::Command::new("hot")
                 .about("Counts the instructions of hot paths under callgrind (of valgrind); more than 3 % worse than --against fails")
                 .args([
                     Arg::new("path").value_name("PATH").num_args(0..).help("Only these: codec, session, headers, request"),
-                    against("Count at this revision too, and compare"),
+                    option("against", "REV", "Count at this revision too, and compare"),
                 ]),
         )
         .subcommand(
-            clap::Command::new("upstream").about("Starts the upstream alone, on a fixed port and with its own CA, until Ctrl-C").arg(
-                Arg::new("args")
-                    .value_name("ARGS")
-                    .num_args(0..)
-                    .trailing_var_arg(true)
-                    .allow_hyphen_values(true)
-                    .help("What `postern-bench upstream` takes, --help among it; --addr HOST:PORT says where it listens"),
-            ),
+            clap::Command::new("upstream")
+                .about("Starts the upstream alone, on a fixed port and with its own CA, until Ctrl-C; --help says how")
+                // `postern-bench upstream` knows its own.
+                .disable_help_flag(true)
+                .arg(Arg::new("args").value_name("ARGS").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true)),
         )
 }
 
-fn file(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value).help(help).value_parser(value_parser!(PathBuf))
-}
-
-fn against(help: &'static str) -> Arg {
-    Arg::new("against").long("against").value_name("REV").help(help)
+fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
 }
 
 /// The verb.
@@ -116,29 +100,27 @@ pub(crate) fn quick() -> Result<()> {
     run_verb(&command().get_matches_from(["bench", "--quick"]))
 }
 
+/// Options that `postern-bench run` takes as they are.
+const PASSED_ON: [&str; 7] = ["runs", "json", "markdown", "svg", "peer", "peer-ca", "without"];
+
 fn scenarios(args: &ArgMatches) -> Result<()> {
     release(&PRODUCT)?;
     release(&BENCH)?;
     let dir = release_dir()?;
+    let all = |name| args.get_many::<String>(name).into_iter().flatten();
     let mut command = Command::new(dir.join(PROGRAM));
-    command.arg("run").arg("--bin-dir").arg(&dir).args(args.get_many::<String>("scenario").into_iter().flatten());
-    if let Some(rev) = args.get_one::<String>("against") {
-        let built = product_of(rev)?;
-        command.arg("--also").arg(format!("{rev}={}", built.display()));
-    }
+    command.arg("run").arg("--bin-dir").arg(&dir).args(all("scenario"));
     if args.get_flag("quick") {
         command.arg("--quick");
     }
-    for peer in args.get_many::<String>("peer").into_iter().flatten() {
-        command.args(["--peer", peer]);
-    }
-    for name in ["json", "svg"] {
-        if let Some(path) = args.get_one::<PathBuf>(name) {
-            command.arg(format!("--{name}")).arg(path);
+    for name in PASSED_ON {
+        for value in all(name) {
+            command.args([format!("--{name}"), value.clone()]);
         }
     }
-    if let Some(runs) = args.get_one::<u32>("runs") {
-        command.args(["--runs", &runs.to_string()]);
+    for rev in all("against") {
+        // The name of a column may become one of a file.
+        command.arg("--also").arg(format!("{}={}", rev.replace('/', "-"), product_of(rev)?.display()));
     }
     run(&mut command)
 }

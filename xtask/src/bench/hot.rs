@@ -89,6 +89,9 @@ pub(crate) fn compare(wanted: &[&str], rev: Option<&str>, skips: &Skips) -> Resu
         all.push(counted);
     }
     print!("{}", table(&all, rev));
+    if let Some(dir) = program.parent() {
+        eprintln!("where they went: callgrind_annotate --inclusive=yes {}/PATH.callgrind", dir.display());
+    }
     verdict(&all)
 }
 
