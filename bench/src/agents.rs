@@ -61,7 +61,7 @@ fn config(task: &Agents, n: usize) -> Result<AgentConfig> {
     config.target_tls = TargetTls::Verified { ca_cert: task.target_ca.clone() };
     config.sa_token_path.clone_from(&task.sa_token);
     config.health_addr = None;
-    config.log_level = LogLevel::Error;
+    config.process.log_level = LogLevel::Error;
     Ok(config)
 }
 
