@@ -16,6 +16,7 @@ mod tally;
 mod usage;
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -74,8 +75,7 @@ pub(crate) fn run_verb(args: &ArgMatches) -> Result<()> {
         eprintln!("!!! A debug build: the numbers mean nothing. `cargo xtask bench` builds for release.");
     }
     let place = Place::prepare(&bin_dir(args)?, Stop::on_signals()?)?;
-    let has_peers = kinds.iter().any(|kind| matches!(kind, Kind::Peer { .. }));
-    let address = has_peers.then(|| PEERS_UPSTREAM.parse()).transpose()?;
+    let address = upstream_address(&kinds)?;
     let mut stage = Stage::set(place, plan, kinds, address)?;
 
     let mut report = Report {
@@ -149,6 +149,19 @@ fn columns(args: &ArgMatches, has_nginx: bool) -> Result<Vec<Kind>> {
         bail!("two columns are named {}", twice[0]);
     }
     Ok(kinds)
+}
+
+/// Where our upstream listens, if that matters: where peers look for it, unless somebody started one for them there.
+fn upstream_address(kinds: &[Kind]) -> Result<Option<SocketAddr>> {
+    if !kinds.iter().any(|kind| matches!(kind, Kind::Peer { .. })) {
+        return Ok(None);
+    }
+    let address = PEERS_UPSTREAM.parse()?;
+    if TcpStream::connect(address).is_ok() {
+        eprintln!("Peers lead to the upstream that is on {address} already; its CPU time is not counted.");
+        return Ok(None);
+    }
+    Ok(Some(address))
 }
 
 fn bin_dir(args: &ArgMatches) -> Result<PathBuf> {

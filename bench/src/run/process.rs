@@ -22,6 +22,9 @@ const READY_MAX: Duration = Duration::from_secs(20);
 /// How long a child may take to end after SIGTERM: nothing of value is in it, and every turn of a column waits here.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// How often an end is looked for: every turn of a column waits for its processes, and nothing is measured meanwhile.
+const END_LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// The log lines shown when a child dies: its error, and what led to it.
 const N_LAST_LINES: usize = 12;
 
@@ -32,6 +35,8 @@ pub(crate) struct Process {
     log: PathBuf,
     lines: Receiver<String>,
     stop: Stop,
+    /// Whether it has been waited for; from then on its number may be somebody else's.
+    waited: bool,
 }
 
 impl Process {
@@ -58,7 +63,7 @@ impl Process {
                 }
             });
         }
-        Ok(Self { name: name.to_owned(), child, log, lines, stop: stop.clone() })
+        Ok(Self { name: name.to_owned(), child, log, lines, stop: stop.clone(), waited: false })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -133,10 +138,12 @@ impl Process {
 
     /// An error with its last words, if it has ended.
     pub(crate) fn alive(&mut self) -> Result<()> {
-        match self.child.try_wait()? {
-            None => Ok(()),
-            Some(status) => bail!("{} ended by itself: {status}; {}", self.name, self.last_words()),
+        if self.waited || !usage::has_ended(self.child.id()) {
+            return Ok(());
         }
+        self.end(&[Signal::KILL]);
+        let status = self.child.wait()?;
+        bail!("{} ended by itself: {status}; {}", self.name, self.last_words());
     }
 
     /// What it and all that it started use.
@@ -151,9 +158,7 @@ impl Process {
 
     /// Ends it at once, without a word.
     pub(crate) fn kill(mut self) {
-        self.signal(Signal::KILL);
-        // It has been killed; there is nothing to learn from how it ended.
-        let _ = self.child.wait();
+        self.end(&[Signal::KILL]);
     }
 
     /// The end of its log, for an error's text.
@@ -164,23 +169,26 @@ impl Process {
         format!("its last lines:\n{}", lines.join("\n"))
     }
 
-    fn signal(&self, signal: Signal) {
-        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // It fails when all of them have ended.
-        let _ = group.map(|group| kill_process_group(group, signal));
+    /// Ends it and all that it started, by one signal after the other.
+    fn end(&mut self, signals: &[Signal]) {
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).filter(|_| !self.waited);
+        let Some(group) = group else { return };
+        // Not waited for before the end: as long as it is a zombie, the number of its group is nobody else's.
+        for signal in signals {
+            // It fails when all of them have ended.
+            let _ = kill_process_group(group, *signal);
+            let until = Instant::now() + GRACE;
+            while usage::has_living(self.child.id()) && Instant::now() < until {
+                std::thread::sleep(END_LOOK_EVERY);
+            }
+        }
+        self.waited = self.child.wait().is_ok();
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.signal(Signal::TERM);
-        let until = Instant::now() + GRACE;
-        // Not waited for yet: as long as it is a zombie, the number of its group is nobody else's.
-        while Instant::now() < until && !usage::has_ended(self.child.id()) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        self.signal(Signal::KILL);
-        let _ = self.child.wait();
+        self.end(&[Signal::TERM, Signal::KILL]);
     }
 }
 
@@ -215,6 +223,6 @@ mod tests {
         assert_eq!(usage::of_group(process.child.id()).processes, 2);
 
         drop(process);
-        assert!(usage::has_ended(grandchild), "the sleep lives on");
+        assert!(!Path::new("/proc").join(grandchild.to_string()).join("exe").exists(), "the sleep lives on");
     }
 }

@@ -38,9 +38,14 @@ pub(crate) fn reset_peak(group: u32) {
     }
 }
 
-/// Whether a process has ended, waited for or not.
+/// Whether a process has ended that was not waited for yet.
 pub(crate) fn has_ended(pid: u32) -> bool {
     read_stat(&Path::new("/proc").join(pid.to_string())).is_none_or(|stat| matches!(stat.state, 'Z' | 'X'))
+}
+
+/// Whether a process of `group` lives; one that was not waited for does not.
+pub(crate) fn has_living(group: u32) -> bool {
+    members(group).iter().any(|(_, stat)| !matches!(stat.state, 'Z' | 'X'))
 }
 
 struct Stat {

@@ -29,7 +29,7 @@ pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Row>> {
     let chains = [POSTERN, "nginx"].iter().filter_map(|column| stage.capacity.get(*column).copied());
     let capacity = chains.reduce(f64::min).context("B2 takes shares of B1's rate, and neither postern nor nginx has one")?;
     let plan = stage.plan;
-    let (warm_ms, ms) = plan.pick((500, 3500), (300, 1500));
+    let (warm_ms, ms) = plan.pick((500, 2500), (300, 1200));
     let shares = [(0.3, "30 %"), (0.7, "70 %")];
 
     let near = stage.turns(plan.runs(5, 2), b1::SETUP, |turn| {

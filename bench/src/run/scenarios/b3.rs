@@ -37,7 +37,7 @@ pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Row>> {
     let bar = Bar::ratio_at_least("nginx", SHARE_OF_NGINX);
     let mut rows = vec![near.row("B3", "loopback", "MiB/s", Better::Higher, Some(bar))];
 
-    let far_ms = plan.pick(4_000, 3_000);
+    let far_ms = plan.pick(3_500, 3_000);
     for link in links(stage) {
         let far = stage.turns(plan.runs(3, 1), Setup { link: Some(link), ..Setup::default() }, |turn| {
             let outcome = turn.load(&link.to_string(), &load(turn, far_ms))?;
