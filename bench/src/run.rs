@@ -177,10 +177,14 @@ fn repeat(args: impl IntoIterator<Item = String>) -> String {
     let mut kept = vec!["cargo xtask bench".to_owned()];
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
-        if ["--bin-dir", "--json", "--svg", "--markdown"].contains(&arg.as_str()) {
-            args.next();
-        } else {
-            kept.push(arg);
+        match arg.as_str() {
+            "--bin-dir" | "--json" | "--svg" | "--markdown" => drop(args.next()),
+            // People name a revision, and xtask builds it.
+            "--also" => {
+                let pair = args.next().unwrap_or_default();
+                kept.push(format!("--against {}", pair.split('=').next().unwrap_or_default()));
+            }
+            _ => kept.push(arg),
         }
     }
     kept.join(" ")
@@ -217,8 +221,8 @@ mod tests {
 
     #[test]
     fn a_run_is_repeated_without_the_files_that_it_wrote() {
-        let args = ["B1", "--json", "x.json", "--quick", "--bin-dir", "/bins"].map(str::to_owned);
-        assert_eq!(repeat(args), "cargo xtask bench B1 --quick");
+        let args = ["B1", "--json", "x.json", "--quick", "--bin-dir", "/bins", "--also", "v1=/old"].map(str::to_owned);
+        assert_eq!(repeat(args), "cargo xtask bench B1 --quick --against v1");
     }
 
     #[test]
