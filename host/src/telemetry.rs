@@ -41,5 +41,12 @@ pub fn init_logging(level: LogLevel) {
         LogLevel::Error => LevelFilter::ERROR,
     };
     // An error means that logging runs already, in a test, say.
-    let _ = tracing_subscriber::fmt().json().flatten_event(true).with_max_level(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        // The list of spans has it too, as its last.
+        .with_current_span(false)
+        .with_max_level(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
 }

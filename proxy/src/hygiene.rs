@@ -94,19 +94,20 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
     let named: Vec<_> = tokens(headers, CONNECTION).filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect();
     let mut lines = headers.get_all(UPGRADE).iter();
     let protocol = lines.find(|line| keep_upgrade && !line.as_bytes().trim_ascii().is_empty()).cloned();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-    for name in ["keep-alive", "proxy-connection"] {
+    // Most heads have few fields and none of these: looking once is cheaper than removing each by name.
+    let listed: Vec<_> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    for name in named.into_iter().chain(listed) {
         headers.remove(name);
     }
     if let Some(protocol) = protocol {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, protocol);
     }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    const LISTED: [HeaderName; 6] = [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
+    LISTED.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 /// Kubernetes takes a bearer token as one of the WebSocket protocols (apiserver, `authentication/request/websocket`):

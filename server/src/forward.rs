@@ -3,6 +3,7 @@
 //! `forward` is the one way through: whoever calls it has already said who asks (Caller) and for what (ClusterId).
 
 mod answer;
+mod exchange;
 mod linger;
 mod upgrade;
 
@@ -18,14 +19,10 @@ use http::header::{CONNECTION, EXPECT, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use proxy::body::{self, Body};
-use proxy::head::{INNER_FIELDS_MAX, INNER_HEAD_BUFFER};
 use proxy::limits::RateLimit;
 use proxy::upgrade::{decline, may_switch};
 use proxy::{expect, hygiene};
-use tokio::sync::oneshot;
 use tunnel::frame::Open;
 use tunnel::id::ClusterId;
 use tunnel::{OpenError, StreamError, TunnelStream};
@@ -36,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Absent, Registry};
 use crate::roster::Roster;
 pub(crate) use answer::Record;
+use exchange::{Alive, exchange};
 
 /// Sessions that are asked for one request at most: each may drain, or turn out full, since it was chosen.
 const PLACES_MAX: usize = 3;
@@ -138,13 +136,12 @@ impl Forward {
         let (mut request, too_large) = self.outbound(request, is_upgrade)?;
 
         let stream = self.stream(cluster, &mut request, open).await?;
-        let (mut sender, alive) = self.converse(stream).await.map_err(|error| broken(&error, repeatable))?;
-        let sent = sender.send_request(expect::hold_until_continue(request));
+        let sent = exchange(&self.host, stream, request, is_upgrade);
         let answered = match self.header_timeout {
             None => sent.await,
             Some(max) => tokio::time::timeout(max, sent).await.map_err(|_| Refusal::Timeout { max, repeatable })?,
         };
-        let mut response = answered.map_err(|error| match too_large.load(Ordering::Relaxed) {
+        let (mut response, alive) = answered.map_err(|error| match too_large.load(Ordering::Relaxed) {
             true => Refusal::BodyTooLarge { max: self.body_max },
             false => broken(&error, repeatable),
         })?;
@@ -205,31 +202,7 @@ impl Forward {
         }
         Err(refusal_of(Absent::Full, cluster))
     }
-
-    /// HTTP/1.1 over one stream, for one exchange.
-    async fn converse(&self, stream: TunnelStream) -> Result<(http1::SendRequest<Body>, Alive), hyper::Error> {
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(INNER_FIELDS_MAX)
-            .max_buf_size(INNER_HEAD_BUFFER)
-            .handshake::<_, Body>(TokioIo::new(stream))
-            .await?;
-        let (alive, gone) = oneshot::channel();
-        self.host.spawn("forward", async move {
-            tokio::select! {
-                biased;
-                // Whoever held the answer dropped it: dropping the stream cancels the request at the far end.
-                _ = gone => {}
-                // Errors arrive with the answer or its body.
-                _ = connection.with_upgrades() => {}
-            }
-        });
-        Ok((sender, Alive(alive)))
-    }
 }
-
-/// While it lives, the exchange goes on; dropping it cancels what is not finished.
-#[expect(dead_code, reason = "held for its drop")]
-pub(crate) struct Alive(oneshot::Sender<()>);
 
 /// About what a waiting request holds in memory.
 fn head_bytes(request: &Request<Body>) -> usize {

@@ -23,6 +23,7 @@ mod window;
 mod tests;
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -322,6 +323,12 @@ impl Session {
 
     /// Queues as much of `data` as credit and budget allow and says how much; zero means blocked.
     pub fn write(&mut self, id: StreamId, data: &[u8], now: Instant) -> Result<usize, StreamError> {
+        self.write_pieces(id, &[IoSlice::new(data)], now)
+    }
+
+    /// The same for pieces that follow each other; they leave in the same frames as one piece would.
+    pub(crate) fn write_pieces(&mut self, id: StreamId, pieces: &[IoSlice<'_>], now: Instant) -> Result<usize, StreamError> {
+        let len = pieces.iter().map(|piece| piece.len()).sum();
         let stream = self.streams.get_mut(id).ok_or(StreamError::Closed)?;
         match &stream.sending {
             Half::Open => {}
@@ -329,13 +336,13 @@ impl Session {
             // The peer reads no more and has said all: what is written goes nowhere, which must not keep its last words
             // from being read.
             Half::Cut(StreamError::Reset { reason: Reason::Done, .. }) if self.config.protocol == Protocol::Extended => {
-                return Ok(data.len());
+                return Ok(len);
             }
             Half::Cut(error) => return Err(error.clone()),
         }
-        let n = stream.queue_room(data.len(), &self.config.budget);
-        if let Some(taken) = data.get(..n).filter(|taken| !taken.is_empty()) {
-            stream.unsent.push(taken);
+        let n = stream.queue_room(len, &self.config.budget);
+        if n > 0 {
+            stream.unsent.push_pieces(pieces, n);
             if self.config.protocol == Protocol::Extended {
                 stream.credit -= n;
             }

@@ -1,6 +1,6 @@
 //! TunnelStream: one request's two-way bytes as AsyncRead and AsyncWrite.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -80,14 +80,22 @@ impl AsyncRead for TunnelStream {
 
 impl AsyncWrite for TunnelStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if data.is_empty() {
+        self.poll_write_vectored(cx, &[IoSlice::new(data)])
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if pieces.iter().all(|piece| piece.is_empty()) {
             return Poll::Ready(Ok(0));
         }
-        match self.shared.poll_write(self.id, data, cx) {
+        match self.shared.poll_write(self.id, pieces, cx) {
             Ok(0) => Poll::Pending,
             Ok(n) => Poll::Ready(Ok(n)),
             Err(error) => Poll::Ready(Err(to_io(error))),
         }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     /// What was written leaves as credit and schedule allow; there is nothing to push.

@@ -14,7 +14,8 @@ use proxy::request::{self, RequestInfo};
 use tokio::time::Instant;
 use tunnel::frame::Class;
 
-use super::{Alive, Caller};
+use super::Caller;
+use super::exchange::Alive;
 use crate::metrics::Metrics;
 
 /// What is known of one request; told when dropped.
@@ -138,13 +139,13 @@ pub(super) fn track(response: Response<Incoming>, alive: Option<Alive>, mut reco
             account.end = "whole".to_owned();
         }
     }
-    response.map(|body| Tracked { body, record, _alive: alive }.boxed_unsync())
+    response.map(|body| Tracked { body, record, alive }.boxed_unsync())
 }
 
 struct Tracked {
     body: Incoming,
     record: Record,
-    _alive: Option<Alive>,
+    alive: Option<Alive>,
 }
 
 impl HttpBody for Tracked {
@@ -152,7 +153,14 @@ impl HttpBody for Tracked {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let mut frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_pending()
+            && let Some(alive) = &mut self.alive
+        {
+            alive.drive(cx);
+            frame = Pin::new(&mut self.body).poll_frame(cx);
+        }
+        let frame = ready!(frame);
         let is_end = self.body.is_end_stream();
         if let Some(account) = &mut self.record.account {
             match &frame {

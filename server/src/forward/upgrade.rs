@@ -6,8 +6,8 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::Alive;
 use super::answer::Continued;
+use super::exchange::Alive;
 
 /// Pumps bytes between the caller and the stream once both have switched. The caller's side switches only after our 101
 /// was written, so this runs beside the answer.

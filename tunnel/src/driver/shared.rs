@@ -1,6 +1,7 @@
 //! What driver, handles and streams share: the session under a lock that is never held across an await, and wakers.
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -128,9 +129,10 @@ impl Shared {
         read
     }
 
-    pub(crate) fn poll_write(&self, id: StreamId, data: &[u8], cx: &Context<'_>) -> Result<usize, StreamError> {
+    /// Writes the pieces one behind the other, as far as there is room.
+    pub(crate) fn poll_write(&self, id: StreamId, pieces: &[IoSlice<'_>], cx: &Context<'_>) -> Result<usize, StreamError> {
         let mut inner = self.lock();
-        let written = inner.session.write(id, data, Instant::now());
+        let written = inner.session.write_pieces(id, pieces, Instant::now());
         if matches!(written, Ok(0)) {
             inner.wakers.entry(id).or_default().write = Some(cx.waker().clone());
         }

@@ -1,6 +1,7 @@
 //! Bytes that wait, copied out of the socket's buffers so that what is counted is what is held.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 
 use bytes::{Bytes, BytesMut};
 
@@ -23,7 +24,21 @@ impl Chunks {
         self.len == 0
     }
 
+    /// The first `n` bytes of `pieces`, side by side.
+    pub(crate) fn push_pieces(&mut self, pieces: &[IoSlice<'_>], mut n: usize) {
+        for piece in pieces {
+            let taken = piece.get(..n).unwrap_or(piece);
+            n -= taken.len();
+            self.push_before(taken, n);
+        }
+    }
+
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.push_before(bytes, 0);
+    }
+
+    /// Makes room for `n_more` bytes that come next.
+    fn push_before(&mut self, bytes: &[u8], n_more: usize) {
         self.len += bytes.len();
         let room = self.chunks.back().map_or(0, |tail| tail.capacity() - tail.len());
         let (now, rest) = bytes.split_at(room.min(bytes.len()));
@@ -31,7 +46,7 @@ impl Chunks {
             tail.extend_from_slice(now);
         }
         if !rest.is_empty() {
-            let mut chunk = BytesMut::with_capacity(rest.len().max(CHUNK_MIN));
+            let mut chunk = BytesMut::with_capacity((rest.len() + n_more).max(CHUNK_MIN));
             chunk.extend_from_slice(rest);
             self.chunks.push_back(chunk);
         }
