@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use host::Host;
+use host::{Host, Workers};
 use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
 
 use crate::config::{AgentConfig, ClientIdentity, ServerUrl, TargetTls};
@@ -52,7 +52,7 @@ pub(crate) const FLAGS: &[Section] = &[
             Flag::value("health-addr", "ADDR", "Listener for /healthz, /readyz and /metrics; empty turns it off")
                 .default(":8081"),
             Flag::value("log-level", "LEVEL", "How much is logged: debug, info, warn or error").default("info"),
-            Flag::value("worker-threads", "N", "Threads that serve, 0 = half of the CPUs").default("0"),
+            Flag::value("worker-threads", "N", "Threads that serve, 0 = one for every two CPUs").default("0"),
             Flag::switch("version", "Print the version and exit"),
             Flag::switch("help", "Print this text and exit"),
         ],
@@ -112,7 +112,9 @@ pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) 
     values.read("drain", flags::duration, &mut config.drain_max);
     values.read("health-addr", flags::optional(flags::address), &mut config.health_addr);
     values.read("log-level", flags::log_level, &mut config.process.log_level);
-    values.read("worker-threads", flags::count, &mut config.process.worker_threads);
+    if let Some(given) = values.get("worker-threads", flags::count).filter(|given| *given > 0) {
+        config.process.workers = Workers::Exactly(given);
+    }
     values.finish(Command::Run { config: Box::new(config), warnings })
 }
 

@@ -29,7 +29,7 @@ pub use backoff::Backoff;
 pub use connection::{Connection, Io};
 pub use door::{Door, Late};
 pub use drain::{Drain, DrainSwitch};
-pub use process::run_process;
+pub use process::{Workers, run_process};
 pub use tasks::Tasks;
 pub use telemetry::{LogLevel, init_logging};
 

@@ -11,15 +11,39 @@ use crate::{Drain, DrainSwitch, Host};
 /// A bug, in the words of sysexits.h.
 const EX_SOFTWARE: u8 = 70;
 
+/// How many threads serve a process's tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each CPU.
+    PerCpu,
+    /// One for every two CPUs, and at least one: a request is handed from task to task, and threads that hand it to each
+    /// other spend more on waking than they gain while there is little to do beside it.
+    PerTwoCpus,
+    /// So many.
+    Exactly(usize),
+}
+
+impl Workers {
+    fn count(self) -> usize {
+        let cpus = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        match self {
+            Self::PerCpu => cpus(),
+            Self::PerTwoCpus => (cpus() / 2).max(1),
+            Self::Exactly(count) => count.max(1),
+        }
+    }
+}
+
 /// Runs a program on this machine until its future ends. SIGTERM or SIGINT starts its drain, a second one ends the
-/// process at once. `worker_threads` serve its tasks, 0 = half of the CPUs and at least one: a request is handed from task to
-/// task, and threads that hand it to each other spend more on waking than they gain (BENCHMARKS.md).
-pub fn run_process<F: Future>(name: &'static str, worker_threads: usize, program: impl FnOnce(Host, Drain) -> F) -> F::Output {
-    let worker_threads = match worker_threads {
-        0 => (std::thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1),
-        given => given,
+/// process at once.
+pub fn run_process<F: Future>(name: &'static str, workers: Workers, program: impl FnOnce(Host, Drain) -> F) -> F::Output {
+    let worker_threads = workers.count();
+    let mut builder = match worker_threads {
+        // Alone it needs no queue that others could take from.
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(worker_threads).enable_all().build() {
+    let runtime = match builder.worker_threads(worker_threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => exit(name, EX_SOFTWARE, &format!("no runtime: {error}")),
     };

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use host::{Drain, Host, LogLevel};
+use host::{Drain, Host, LogLevel, Workers};
 
 use crate::flags::{ConfigError, Mistakes};
 
@@ -70,8 +70,8 @@ impl StartError {
 pub struct ProcessConfig {
     /// How much is logged.
     pub log_level: LogLevel,
-    /// Threads that serve; 0 = half of the CPUs.
-    pub worker_threads: usize,
+    /// Threads that serve.
+    pub workers: Workers,
 }
 
 /// Does what a command line asked for, to the end of the process. `run` serves until its drain has ended.
@@ -86,12 +86,12 @@ where
 {
     let result = match asked {
         Ok(Command::Run { config, warnings }) => {
-            let ProcessConfig { log_level, worker_threads } = process(&config);
+            let ProcessConfig { log_level, workers } = process(&config);
             host::init_logging(log_level);
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
-            host::run_process(name, worker_threads, |host, drain| run(*config, host, drain))
+            host::run_process(name, workers, |host, drain| run(*config, host, drain))
         }
         Ok(Command::Print(text)) => {
             // A reader that went away wants no more of it.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use host::Host;
+use host::{Host, Workers};
 use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
 
 use crate::config::{InternalTls, ServerConfig, TlsFiles, clusters};
@@ -17,7 +17,7 @@ const GENERAL: Section = Section {
     title: "General",
     flags: &[
         Flag::value("log-level", "LEVEL", "How much is logged: debug, info, warn or error").default("info"),
-        Flag::value("worker-threads", "N", "Threads that serve, 0 = half of the CPUs").default("0"),
+        Flag::value("worker-threads", "N", "Threads that serve, 0 = one for each CPU").default("0"),
         Flag::switch("version", "Print the version and exit"),
         Flag::switch("help", "Print this text and exit"),
     ],
@@ -248,7 +248,9 @@ fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> R
     values.read("park-max", flags::duration, &mut config.park_max);
     values.read("drain", flags::duration, &mut config.drain_max);
     values.read("log-level", flags::log_level, &mut config.process.log_level);
-    values.read("worker-threads", flags::count, &mut config.process.worker_threads);
+    if let Some(given) = values.get("worker-threads", flags::count).filter(|given| *given > 0) {
+        config.process.workers = Workers::Exactly(given);
+    }
     refuse_equal_listeners(&mut values, &config);
     values.finish(Command::Run { config: Box::new(config), warnings })
 }

@@ -5,8 +5,8 @@ pub mod clusters;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use host::LogLevel;
 pub use host::tls::ServerFiles as TlsFiles;
+use host::{LogLevel, Workers};
 use proxy::program::ProcessConfig;
 
 pub use clusters::ClusterConfig;
@@ -80,7 +80,7 @@ impl Default for ServerConfig {
             clusters_file: None,
             tls: None,
             internal_tls: InternalTls::Off,
-            process: ProcessConfig { log_level: LogLevel::Info, worker_threads: 0 },
+            process: ProcessConfig { log_level: LogLevel::Info, workers: Workers::PerCpu },
             rate_limit: 0,
             // client-go waits at least as long before it repeats a 429.
             rate_wait_max: Duration::from_secs(1),

@@ -1,5 +1,6 @@
 //! The account of a request: one log line and one set of metrics when its answer has ended, however it ends.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -26,7 +27,7 @@ pub(crate) struct Record {
 struct Account {
     metrics: Arc<Metrics>,
     request_id: String,
-    caller: String,
+    caller: SocketAddr,
     cluster: String,
     method: Method,
     path: String,
@@ -50,7 +51,7 @@ impl Record {
             account: Some(Account {
                 metrics,
                 request_id,
-                caller: caller.peer.to_string(),
+                caller: caller.peer,
                 cluster: cluster.to_owned(),
                 method: request.method().clone(),
                 // Without the query, which may hold the command line of an exec.
@@ -108,7 +109,7 @@ impl Drop for Record {
         metrics.request_ended(&cluster, &method, code, elapsed.as_secs_f64());
         let (verb, resource) = (info.verb.as_str(), info.resource_text());
         let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(request_id, caller, cluster, %method, path, verb, resource, code, bytes, ms, end, "request");
+        tracing::info!(request_id, %caller, cluster, %method, path, verb, resource, code, bytes, ms, end, "request");
     }
 }
 
