@@ -1,5 +1,6 @@
 //! `postern-bench load`: asks as a task says, and prints what came of it.
 
+mod churn;
 mod closed;
 mod connection;
 mod crowd;
@@ -65,6 +66,7 @@ async fn run(task: Load) -> Result<Outcome> {
             let plan = Plan { clusters, watches, idle: ms(idle_ms), rate, length: ms(length), hold };
             watches::watches(&way, plan).await
         }
+        Load::Churn { way, ms: length } => churn::churn(&way, ms(length)).await,
         Load::Relist { way, kinds, objects, page, parallel } => {
             relist::relist(&way, kinds, Size { objects, page }, parallel).await
         }

@@ -2,6 +2,7 @@
 
 mod ask;
 mod column;
+mod fleet;
 mod machine;
 mod markdown;
 mod nginx;
@@ -10,6 +11,7 @@ mod plot;
 mod process;
 mod report;
 mod scenarios;
+mod slope;
 mod stage;
 mod stop;
 mod tally;
@@ -40,7 +42,13 @@ pub(crate) fn command() -> Command {
         .after_help(format!("Scenarios:\n{list}"))
         .arg(Arg::new("scenario").num_args(0..).help("Which ones, such as B1 B3"))
         .arg(flag("quick").action(ArgAction::SetTrue).help("Shorter runs of the scenarios that fit into three minutes"))
-        .arg(flag("runs").value_name("N").value_parser(value_parser!(usize)).help("Runs of each scenario"))
+        .arg(flag("runs").value_name("N").value_parser(value_parser!(u64)).help("Runs of each scenario"))
+        .arg(
+            flag("soak-minutes")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(5..))
+                .help("How long B11 lasts [default: 30]"),
+        )
         .arg(file("json").value_name("FILE").help("Write everything that was measured"))
         .arg(file("markdown").value_name("FILE").help("Write the tables, which otherwise go to standard output"))
         .arg(file("svg").value_name("DIR").help("Write plots"))
@@ -64,7 +72,8 @@ fn pair(name: &'static str) -> Arg {
 }
 
 pub(crate) fn run_verb(args: &ArgMatches) -> Result<()> {
-    let plan = Plan { quick: args.get_flag("quick"), runs: args.get_one("runs").copied() };
+    let [runs, soak_minutes] = ["runs", "soak-minutes"].map(|name| args.get_one::<u64>(name).copied());
+    let plan = Plan { quick: args.get_flag("quick"), runs: runs.map(|n| n as usize), soak_minutes };
     let scenarios = chosen(args, plan.quick)?;
     let nginx = nginx::version();
     let kinds = columns(args, nginx.is_some())?;

@@ -40,6 +40,9 @@ pub(crate) enum Load {
     /// `watches` watches on each of `clusters`, for `idle_ms` without events and then `ms` with `rate` events per second and
     /// cluster. With `hold` it prints a line `{}` when all watches are open and stays until killed.
     Watches { way: Way, clusters: usize, watches: usize, idle_ms: u64, rate: f64, ms: u64, hold: bool },
+    /// Callers who come and go in every way for `ms`: connections, cancelled requests, resets, slow readers, watches, execs,
+    /// uploads. `failed` counts the kinds of which none went well; `more` has the numbers of each.
+    Churn { way: Way, ms: u64 },
     /// `kinds` lists, each `objects` objects in pages of `page`, `parallel` at once; gzip is asked for.
     Relist { way: Way, kinds: usize, objects: usize, page: usize, parallel: usize },
     /// Asks `path` of every cluster, again and again, until each has answered once with 200 or `max_ms` are over.

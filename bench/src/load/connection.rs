@@ -54,6 +54,8 @@ enum Room {
     Many,
     /// As little as possible, as nobody reads.
     Stalled,
+    /// As `Wide`, and whoever lets go of it resets it.
+    Reset,
 }
 
 /// Opens connections along a [`Way`], and knows how requests are addressed on it.
@@ -110,6 +112,11 @@ impl Dialer {
         Self { room: Room::Stalled, ..self }
     }
 
+    /// For callers that leave with a reset.
+    pub(super) fn for_resets(self) -> Self {
+        Self { room: Room::Reset, ..self }
+    }
+
     pub(super) fn is_http2(&self) -> bool {
         self.http2
     }
@@ -154,6 +161,9 @@ impl Dialer {
         if self.room == Room::Stalled {
             socket.set_recv_buffer_size(STALLED_RECEIVE_BUFFER)?;
         }
+        if self.room == Room::Reset {
+            socket.set_zero_linger()?;
+        }
         let tcp: TcpStream = socket.connect(self.address).await?;
         tcp.set_nodelay(true)?;
         let Some((config, name)) = &self.tls else { return self.shake_hands(tcp).await };
@@ -177,7 +187,7 @@ impl Dialer {
             return Ok(Sender::Http2(sender));
         }
         let mut builder = http1::Builder::new();
-        if self.room != Room::Wide {
+        if matches!(self.room, Room::Many | Room::Stalled) {
             builder.read_buf_exact_size(Some(MANY_READ_BUFFER));
         }
         let (sender, connection) = builder.handshake(io).await?;

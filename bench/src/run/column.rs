@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::ask::status_of;
 use super::nginx::Chain;
 use super::place::{Place, free_addresses};
 use super::process::Process;
-use crate::task::{Relay, Way, token};
+use crate::task::{Relay, Way, cluster, token};
 
 /// The one cluster's name, where one is enough.
 pub(crate) const CLUSTER: &str = "bench";
@@ -76,6 +76,9 @@ pub(crate) struct Setup {
     pub(crate) link: Option<Link>,
     /// Let nginx gather answers before it passes them on, as it does by default; not for what streams.
     pub(crate) buffering: bool,
+    /// Postern's server knows these many clusters, and nobody starts their agents (see [`Fleet`](super::fleet)); 0 = the one
+    /// cluster with its agent. The other columns have one upstream for all.
+    pub(crate) clusters: usize,
 }
 
 /// A column that is up: each of its processes started for it, and ended with it.
@@ -95,6 +98,10 @@ pub(crate) struct Addresses {
     /// The server's public listener, or the link to it.
     pub(crate) public: SocketAddr,
     pub(crate) internal: SocketAddr,
+    /// The server's public listener, without a link.
+    pub(crate) listens: SocketAddr,
+    /// The server's clusters file.
+    pub(crate) clusters: PathBuf,
 }
 
 impl Column {
@@ -113,11 +120,15 @@ impl Column {
         }
     }
 
-    /// Ends a member at once.
+    /// Ends a member at once, or all of that name.
     pub(crate) fn kill(&mut self, name: &str) {
-        if let Some(index) = self.members.iter().position(|member| member.name() == name) {
-            self.members.remove(index).kill();
-        }
+        self.members.extract_if(.., |member| member.name() == name).for_each(Process::kill);
+    }
+
+    /// The first member of that name.
+    pub(crate) fn member(&self, name: &str) -> Result<&Process> {
+        let found = self.members.iter().find(|member| member.name() == name);
+        found.with_context(|| format!("{} has no {name} that runs", self.name))
     }
 }
 
@@ -130,17 +141,30 @@ fn direct(place: &Place, setup: &Setup, upstream: SocketAddr) -> Result<Column> 
 
 fn postern(place: &Place, name: &str, bins: PathBuf, setup: &Setup, upstream: SocketAddr) -> Result<Column> {
     let [public, internal] = free_addresses()?;
-    let clusters = place.clusters("clusters.json", [(CLUSTER.to_owned(), token(0))])?;
+    let clusters = match setup.clusters {
+        0 => place.clusters("clusters.json", [(CLUSTER.to_owned(), token(0))])?,
+        n => place.clusters("clusters.json", (0..n).map(|n| (cluster(n), token(n))))?,
+    };
     let mut server = place.start("server", &mut place.server(&bins, public, internal, &clusters))?;
     server.until_listening(internal)?;
     let mut members = vec![server];
+    let listens = public;
     let public = through(place, setup.link, public, &mut members)?;
-    let mut agent = place.start("agent", &mut place.agent(&bins, public, upstream, &token(0)))?;
+    if setup.clusters > 0 {
+        let way = Way { base: format!("http://{internal}{PREFIX}/{{cluster}}"), ca: None, http2: false };
+        return Ok(Column {
+            name: name.to_owned(),
+            way,
+            members,
+            postern: Some(Addresses { bins, public, internal, listens, clusters }),
+        });
+    }
+    let mut agent = place.start("agent", &mut place.agent(&bins, public, upstream, &token(0), None))?;
     let path = format!("{PREFIX}/{CLUSTER}/version");
     agent.until("a first answer through the tunnel", || status_of(internal, &path).is_ok_and(|status| status == 200))?;
     members.insert(0, agent);
     let way = Way { base: format!("http://{internal}{PREFIX}/{CLUSTER}"), ca: None, http2: false };
-    Ok(Column { name: name.to_owned(), way, members, postern: Some(Addresses { bins, public, internal }) })
+    Ok(Column { name: name.to_owned(), way, members, postern: Some(Addresses { bins, public, internal, listens, clusters }) })
 }
 
 fn nginx(place: &Place, setup: &Setup, upstream: SocketAddr) -> Result<Column> {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::process::Process;
 use super::stop::Stop;
+use crate::task::Agents;
 
 /// Everything that the processes of a run share. It is gone when the run is over.
 pub(crate) struct Place {
@@ -78,16 +79,41 @@ impl Place {
         command
     }
 
-    /// An agent that dials `public` and sends to `upstream`.
-    pub(crate) fn agent(&self, bins: &Path, public: SocketAddr, upstream: SocketAddr, token: &str) -> Command {
+    /// An agent that dials `public` and sends to `upstream`; its metrics are on `health`, if that is given.
+    pub(crate) fn agent(
+        &self,
+        bins: &Path,
+        public: SocketAddr,
+        upstream: SocketAddr,
+        token: &str,
+        health: Option<SocketAddr>,
+    ) -> Command {
         let mut command = Command::new(bins.join("postern-agent"));
         command.env("TOKEN", token);
         command.args(["--server", &connect_url(public), "--target", &upstream.to_string()]);
         command.arg("--ca-cert").arg(self.cert("ca.pem")).arg("--sa-token-path").arg(self.file("sa-token"));
         command.arg("--server-ca-cert").arg(self.cert("ca.pem"));
         command.arg("--client-cert").arg(self.cert("agent.pem")).arg("--client-key").arg(self.cert("agent.key"));
-        command.args(["--health-addr", "", "--log-level", "warn", "--drain", "100ms"]);
+        let health = health.map(|addr| addr.to_string()).unwrap_or_default();
+        command.args(["--health-addr", &health, "--log-level", "warn", "--drain", "100ms"]);
         command
+    }
+
+    /// Agents of the clusters `first..first + count` in one process; else as [`Place::agent`].
+    pub(crate) fn agents(&self, public: SocketAddr, upstream: SocketAddr, first: usize, count: usize) -> Result<Command> {
+        let cert = |name: &str| self.cert(name).display().to_string();
+        let task = Agents {
+            server: connect_url(public),
+            server_ca: cert("ca.pem"),
+            client_cert: cert("agent.pem"),
+            client_key: cert("agent.key"),
+            target: upstream.to_string(),
+            target_ca: cert("ca.pem"),
+            sa_token: self.file("sa-token").display().to_string(),
+            first,
+            count,
+        };
+        self.part("agents", &task)
     }
 
     /// Writes a clusters file for `--clusters`: names with the tokens of their agents.

@@ -70,6 +70,10 @@ impl Process {
         &self.name
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line on its standard output.
     pub(crate) fn line(&mut self, max: Duration) -> Result<String> {
         let until = Instant::now() + max;

@@ -2,10 +2,13 @@
 
 mod b1;
 mod b10;
+mod b11;
 mod b12;
 mod b2;
 mod b3;
 mod b4;
+mod b6;
+mod b7;
 mod b8;
 
 use anyhow::Result;
@@ -24,14 +27,17 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, in the order in which they play.
-pub(crate) const ALL: [Scenario; 7] = [
+pub(crate) const ALL: [Scenario; 10] = [
     Scenario { id: "B1", about: "2 KiB GETs, closed loop", quick: true, play: b1::play },
     Scenario { id: "B2", about: "added latency, open loop", quick: true, play: b2::play },
     Scenario { id: "B3", about: "one LIST of 256 MiB, on loopback and over distance", quick: true, play: b3::play },
     Scenario { id: "B4", about: "small requests beside bulk lists and stalled readers", quick: true, play: b4::play },
+    Scenario { id: "B6", about: "memory per idle tunnel and per idle watch", quick: true, play: b6::play },
+    Scenario { id: "B7", about: "a fleet of agents that comes back at once", quick: false, play: b7::play },
     Scenario { id: "B8", about: "exec sessions and port-forwards", quick: true, play: b8::play },
     Scenario { id: "B10", about: "agent cold start, sizes of the binaries", quick: false, play: b10::play },
     Scenario { id: "B12", about: "an upload of 256 MiB, on loopback and over distance", quick: false, play: b12::play },
+    Scenario { id: "B11", about: "half an hour of coming and going", quick: false, play: b11::play },
 ];
 
 /// What ends the name of a measure that is a share of a link's rate.

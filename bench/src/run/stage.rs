@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) quick: bool,
     /// From the command line; else the scenario's own.
     pub(crate) runs: Option<usize>,
+    /// From the command line; else B11's own.
+    pub(crate) soak_minutes: Option<u64>,
 }
 
 impl Plan {
@@ -155,7 +157,7 @@ impl Turn<'_> {
     pub(crate) fn begin(&mut self, label: &str, load: &Load) -> Result<Loading> {
         let processes = || std::iter::once(&self.stage.upstream).chain(&self.column.members);
         processes().for_each(Process::reset_peak);
-        let before = processes().map(Process::usage).collect();
+        let before = processes().map(|process| (process.id(), process.usage())).collect();
         let process = self.stage.place.start("load", &mut self.stage.place.part("load", load)?)?;
         Ok(Loading { label: label.to_owned(), process, before, since: Instant::now(), max: longest(load) + LOAD_GRACE })
     }
@@ -175,9 +177,20 @@ impl Turn<'_> {
         let rate = if outcome.seconds > 0.0 { outcome.ok as f64 / outcome.seconds } else { 0.0 };
         self.cost(label, "load", own.cpu_seconds, own.peak_bytes, seconds, rate);
         let processes = std::iter::once(&self.stage.upstream).chain(&self.column.members);
-        let after: Vec<_> = processes.map(|process| (process.name().to_owned(), process.usage())).collect();
-        for ((name, after), before) in after.into_iter().zip(loading.before) {
-            self.cost(label, &name, after.cpu_seconds - before.cpu_seconds, after.peak_bytes, seconds, rate);
+        // Members may have come meanwhile; those of one name count together.
+        let mut used: Vec<(String, Usage)> = Vec::new();
+        for process in processes {
+            let (before, after) = (loading.before.get(&process.id()).copied().unwrap_or_default(), process.usage());
+            if used.last().is_none_or(|(name, _)| name != process.name()) {
+                used.push((process.name().to_owned(), Usage::default()));
+            }
+            if let Some((_, sum)) = used.last_mut() {
+                sum.cpu_seconds += after.cpu_seconds - before.cpu_seconds;
+                sum.peak_bytes += after.peak_bytes;
+            }
+        }
+        for (name, used) in used {
+            self.cost(label, &name, used.cpu_seconds, used.peak_bytes, seconds, rate);
         }
         if outcome.failed > 0 {
             let told: Vec<_> = outcome.errors.iter().take(N_ERRORS_TOLD).cloned().collect();
@@ -213,7 +226,8 @@ impl Turn<'_> {
 pub(crate) struct Loading {
     label: String,
     process: Process,
-    before: Vec<Usage>,
+    /// By process.
+    before: BTreeMap<u32, Usage>,
     since: Instant,
     max: Duration,
 }
@@ -226,6 +240,7 @@ fn longest(load: &Load) -> Duration {
             *max_ms
         }
         Load::Watches { idle_ms, ms, .. } => idle_ms + ms,
+        Load::Churn { ms, .. } => *ms,
         Load::Crowd { .. } | Load::Relist { .. } => 0,
     })
 }

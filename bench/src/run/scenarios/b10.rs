@@ -55,7 +55,7 @@ fn cold_start(turn: &mut Turn<'_>) -> Result<Duration> {
     turn.column.members.push(server);
 
     let path = format!("{PREFIX}/{CLUSTER}/version");
-    let mut command = place.agent(&addresses.bins, addresses.public, turn.stage.upstream_addr, &token(0));
+    let mut command = place.agent(&addresses.bins, addresses.public, turn.stage.upstream_addr, &token(0), None);
     let started = Instant::now();
     let mut agent = place.start("agent", &mut command)?;
     while !status_of(addresses.internal, &path).is_ok_and(|status| status == 200) {
