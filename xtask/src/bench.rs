@@ -45,6 +45,7 @@ pub(crate) fn command() -> clap::Command {
             Arg::new("scenario").value_name("SCENARIO").num_args(0..).help("Only these: B1, B2, …; all of them without any"),
             Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("Shorter runs of what fits into three minutes"),
             option("runs", "N", "How often each scenario runs; the tables show least, median and most"),
+            option("soak-minutes", "N", "How long B11 lasts, 30 by default; never part of --quick unless it is named"),
             option("json", "FILE", "Write every number there, as JSON"),
             option("markdown", "FILE", "Write the tables there rather than to standard output"),
             option("svg", "DIR", "Write the plots there"),
@@ -101,7 +102,7 @@ pub(crate) fn quick() -> Result<()> {
 }
 
 /// Options that `postern-bench run` takes as they are.
-const PASSED_ON: [&str; 7] = ["runs", "json", "markdown", "svg", "peer", "peer-ca", "without"];
+const PASSED_ON: [&str; 8] = ["runs", "soak-minutes", "json", "markdown", "svg", "peer", "peer-ca", "without"];
 
 fn scenarios(args: &ArgMatches) -> Result<()> {
     release(&PRODUCT)?;

@@ -135,6 +135,15 @@ async fn outcome(load: Load) -> Outcome {
 }
 
 #[tokio::test]
+async fn churn_has_failed_in_every_kind_of_which_none_went_well() {
+    // Nothing of what callers ask for is there.
+    let way = way("/nowhere", false).await;
+    let churn = outcome(Load::Churn { way, ms: 1 }).await;
+    assert_eq!((churn.ok, churn.failed), (0, 8), "{churn:?}");
+    assert!(churn.more["execs_failed"] > 0.0 && churn.errors[0].contains("none went well"), "{churn:?}");
+}
+
+#[tokio::test]
 async fn a_closed_loop_counts_answers_and_their_bytes() {
     for http2 in [false, true] {
         let way = way("/p", http2).await;

@@ -1,6 +1,7 @@
 //! Agents of many clusters in a few processes, and how many of them the server sees.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -25,18 +26,25 @@ impl Turn<'_> {
 
     /// Starts a process with the agents of the clusters `first..first + count`, and does not wait for them.
     pub(crate) fn start_agents(&mut self, first: usize, count: usize) -> Result<()> {
+        self.start_agents_as(first, count, |command| command)
+    }
+
+    fn start_agents_as(&mut self, first: usize, count: usize, as_what: fn(Command) -> Command) -> Result<()> {
         let addresses = self.addresses()?;
         let place = &self.stage.place;
-        let agents = place.start(AGENTS, &mut place.agents(addresses.public, self.stage.upstream_addr, first, count)?)?;
+        let command = place.agents(addresses.public, self.stage.upstream_addr, first, count)?;
+        let agents = place.start(AGENTS, &mut as_what(command))?;
         // Before the server: what ends first is not told that its server is gone.
         self.column.members.insert(0, agents);
         Ok(())
     }
 
     /// Starts the agents of the clusters `first..first + count` in `processes` processes at once.
+    ///
+    /// They have what the others leave of the machine: in life each has one of its own, and takes nothing from the hub's.
     pub(crate) fn start_fleet(&mut self, first: usize, count: usize, processes: usize) -> Result<()> {
         let shares = (0..processes).map(|n| (first + count * n / processes, first + count * (n + 1) / processes));
-        shares.filter(|(from, to)| from < to).try_for_each(|(from, to)| self.start_agents(from, to - from))
+        shares.filter(|(from, to)| from < to).try_for_each(|(from, to)| self.start_agents_as(from, to - from, nice))
     }
 
     /// Waits until the server has the sessions of `n` agents.
@@ -59,6 +67,13 @@ impl Turn<'_> {
             sleep(LOOK_EVERY);
         }
     }
+}
+
+/// The same command with the lowest priority there is.
+fn nice(command: Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
+    nice
 }
 
 /// How many sessions of agents the server has that serves its metrics on `internal`.

@@ -37,8 +37,9 @@ const WATCHES: [usize; 3] = [30, 75, 150];
 /// Per cluster, with nginx: each watch costs it three connections and two handshakes, and ports of one address are finite.
 const NGINX_WATCHES: [usize; 3] = [10, 25, 50];
 
-/// Until what was needed only to begin (handshakes, heads) is given back.
+/// Until what was needed only to begin (handshakes, heads) is given back; in a quick run, most of it.
 const SETTLED: Duration = Duration::from_secs(2);
+const SETTLED_QUICK: Duration = Duration::from_millis(400);
 
 const KIBIBYTE: f64 = 1024.0;
 
@@ -83,7 +84,7 @@ fn grow_tunnels(turn: &mut Turn<'_>, tunnels: usize) -> Result<()> {
         counts.push(until - connected);
         turn.until_connected(until)?;
         connected = until;
-        sleep(SETTLED);
+        settle(turn);
         server.push((connected as f64, rss_kib(turn, "server")));
     }
     // The one that was started last is the first member.
@@ -104,7 +105,7 @@ fn grow_watches(turn: &mut Turn<'_>, clusters: usize, http2: bool) -> Result<()>
         return Ok(());
     }
     let (steps, hub, cluster) = if nginx { (NGINX_WATCHES, "nginx-hub", "nginx-edge") } else { (WATCHES, "server", AGENTS) };
-    sleep(SETTLED);
+    settle(turn);
     let mut hubs = vec![(0.0, rss_kib(turn, hub))];
     let mut ends = vec![(0.0, rss_kib(turn, cluster))];
     let (mut open, mut crowds) = (0, Vec::new());
@@ -113,7 +114,7 @@ fn grow_watches(turn: &mut Turn<'_>, clusters: usize, http2: bool) -> Result<()>
         let load = Load::Watches { way, clusters, watches: watches - open, idle_ms: 0, rate: 0.0, ms: 0, hold: true };
         crowds.push(turn.crowd(&load)?);
         open = watches;
-        sleep(SETTLED);
+        settle(turn);
         let total = (clusters * open) as f64;
         hubs.push((total, rss_kib(turn, hub)));
         ends.push((total, rss_kib(turn, cluster)));
@@ -129,6 +130,10 @@ fn note_slope(turn: &mut Turn<'_>, measure: &str, points: &[(f64, f64)]) -> Resu
     eprintln!("  {measure}: {:.1} KiB ± {:.1} over {}", line.slope, line.margin, told.join(", "));
     turn.note(measure, line.slope);
     Ok(())
+}
+
+fn settle(turn: &Turn<'_>) {
+    sleep(turn.stage.plan.pick(SETTLED, SETTLED_QUICK));
 }
 
 fn rss_kib(turn: &Turn<'_>, name: &str) -> f64 {
