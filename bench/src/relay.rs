@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::task::Relay;
+use crate::task::{Carried, Relay};
 use carry::{Link, carry};
 
 /// Connections waiting to be accepted: all agents of a storm.
@@ -39,13 +39,15 @@ pub(crate) fn run_verb(task: Relay) -> Result<()> {
     let result = runtime.block_on(async {
         let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = listen(&task)?;
+        let links = Arc::new((Link::new(&task), Link::new(&task)));
         println!("{{}}");
         tokio::select! {
             biased;
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
-            () = serve(listener, task) => {}
+            () = serve(listener, task, links.clone()) => {}
         }
+        println!("{}", serde_json::to_string(&Carried { there: links.0.carried(), back: links.1.carried() })?);
         Ok(())
     });
     runtime.shutdown_background();
@@ -77,8 +79,7 @@ fn bound_buffers(socket: SockRef<'_>, task: &Relay) -> io::Result<()> {
 }
 
 /// Carries whoever connects, for ever.
-async fn serve(listener: TcpListener, task: Relay) {
-    let links = Arc::new((Link::new(&task), Link::new(&task)));
+async fn serve(listener: TcpListener, task: Relay, links: Arc<(Link, Link)>) {
     let task = Arc::new(task);
     loop {
         match listener.accept().await {
@@ -193,7 +194,8 @@ mod tests {
         };
         let listener = listen(&task).expect("a free port");
         let addr = listener.local_addr().expect("bound");
-        tokio::spawn(serve(listener, task));
+        let links = Arc::new((Link::new(&task), Link::new(&task)));
+        tokio::spawn(serve(listener, task, links));
         let mut near = TcpStream::connect(addr).await.expect("it listens");
         near.write_all(b"x").await.expect("written");
         let (mut far, _) = behind.accept().await.expect("dialled");

@@ -71,7 +71,7 @@ pub(crate) struct Outcome {
 /// What a request counts as that failed, and after which it has failed.
 pub(crate) const TIMEOUT_MS: u64 = 10_000;
 
-/// A link: each connection to `listen` is carried to `to`, each direction on its own.
+/// A link: each connection to `listen` is carried to `to`, each direction on its own. When it ends it prints [`Carried`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Relay {
     pub(crate) listen: SocketAddr,
@@ -82,6 +82,13 @@ pub(crate) struct Relay {
     pub(crate) bits_per_second: Option<u64>,
     /// Bytes that may wait in front of the link, per direction; beyond them nothing is read. A router's queue.
     pub(crate) queue_bytes: usize,
+}
+
+/// Bytes of TCP that a link has carried: towards `to`, and back.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Carried {
+    pub(crate) there: u64,
+    pub(crate) back: u64,
 }
 
 /// Agents in one process, one for each cluster `first..first + count`.

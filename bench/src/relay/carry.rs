@@ -1,7 +1,7 @@
 //! Moves bytes over a link: read when the queue has room, written when they have arrived, in turn with other connections.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub(super) struct Link {
     chunk: usize,
     /// Bytes that one connection may have on the link and behind it, as TCP's window bounds them.
     window: usize,
+    /// Bytes taken so far.
+    carried: AtomicU64,
 }
 
 impl Link {
@@ -58,7 +60,13 @@ impl Link {
             chunk,
             // A round trip's worth: what a TCP that is tuned for the link has, and twice what is ever on a way of one.
             window: 2 * bytes_in(latency) + task.queue_bytes + ARRIVED_BYTES,
+            carried: AtomicU64::new(0),
         }
+    }
+
+    /// Bytes that all connections together have sent over it.
+    pub(super) fn carried(&self) -> u64 {
+        self.carried.load(Ordering::Relaxed)
     }
 
     /// Resolves when something without length, sent at once, has arrived.
@@ -179,6 +187,7 @@ async fn take(
         }
         let piece = Piece { arrives: link.offer(n), bytes: Bytes::copy_from_slice(&buffer[..n]) };
         drop(buffer);
+        link.carried.fetch_add(n as u64, Ordering::Relaxed);
         room.forget();
         window.add_permits(link.chunk - counted(n));
         sender.try_send(piece).map_err(closed)?;

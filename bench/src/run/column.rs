@@ -9,7 +9,7 @@ use super::ask::status_of;
 use super::nginx::Chain;
 use super::place::{Place, free_addresses};
 use super::process::Process;
-use crate::task::{Relay, Way, cluster, token};
+use crate::task::{Carried, Relay, Way, cluster, token};
 
 /// The one cluster's name, where one is enough.
 pub(crate) const CLUSTER: &str = "bench";
@@ -129,6 +129,13 @@ impl Column {
     pub(crate) fn member(&self, name: &str) -> Result<&Process> {
         let found = self.members.iter().find(|member| member.name() == name);
         found.with_context(|| format!("{} has no {name} that runs", self.name))
+    }
+
+    /// Ends the link, and tells what it has carried.
+    pub(crate) fn end_link(&mut self) -> Result<Carried> {
+        let relay = self.members.extract_if(.., |member| member.name() == "relay").next().context("this column has no link")?;
+        let line = relay.end()?;
+        serde_json::from_str(&line).with_context(|| format!("the relay said {line:?}"))
     }
 }
 

@@ -160,6 +160,12 @@ impl Process {
         usage::reset_peak(self.child.id());
     }
 
+    /// Asks it to end, and gives its last line.
+    pub(crate) fn end(mut self) -> Result<String> {
+        self.signal(Signal::TERM);
+        self.last_line(READY_MAX, |_| ())
+    }
+
     /// Ends it at once, without a word.
     pub(crate) fn kill(mut self) {
         self.end(&[Signal::KILL]);

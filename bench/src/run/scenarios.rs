@@ -10,6 +10,7 @@ mod b4;
 mod b6;
 mod b7;
 mod b8;
+mod b9;
 
 use anyhow::Result;
 
@@ -27,7 +28,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, in the order in which they play.
-pub(crate) const ALL: [Scenario; 10] = [
+pub(crate) const ALL: [Scenario; 11] = [
     Scenario { id: "B1", about: "2 KiB GETs, closed loop", quick: true, play: b1::play },
     Scenario { id: "B2", about: "added latency, open loop", quick: true, play: b2::play },
     Scenario { id: "B3", about: "one LIST of 256 MiB, on loopback and over distance", quick: true, play: b3::play },
@@ -35,6 +36,7 @@ pub(crate) const ALL: [Scenario; 10] = [
     Scenario { id: "B6", about: "memory per idle tunnel and per idle watch", quick: true, play: b6::play },
     Scenario { id: "B7", about: "a fleet of agents that comes back at once", quick: false, play: b7::play },
     Scenario { id: "B8", about: "exec sessions and port-forwards", quick: true, play: b8::play },
+    Scenario { id: "B9", about: "a relist of 150 kinds, in gzipped pages", quick: false, play: b9::play },
     Scenario { id: "B10", about: "agent cold start, sizes of the binaries", quick: false, play: b10::play },
     Scenario { id: "B12", about: "an upload of 256 MiB, on loopback and over distance", quick: false, play: b12::play },
     Scenario { id: "B11", about: "half an hour of coming and going", quick: false, play: b11::play },
