@@ -38,7 +38,8 @@ pub(crate) enum Load {
     /// of `stalled_path` that never read. Prints one line `{}` when all have begun.
     Crowd { way: Way, lists: usize, list_path: String, stalled: usize, stalled_path: String },
     /// `watches` watches on each of `clusters`, for `idle_ms` without events and then `ms` with `rate` events per second and
-    /// cluster. With `hold` it prints a line `{}` when all watches are open and stays until killed.
+    /// cluster. It prints a line `{}` when all watches are open, and one when events begin; with `hold` none begin, and it stays
+    /// until killed.
     Watches { way: Way, clusters: usize, watches: usize, idle_ms: u64, rate: f64, ms: u64, hold: bool },
     /// Callers who come and go in every way for `ms`: connections, cancelled requests, resets, slow readers, watches, execs,
     /// uploads. `failed` counts the kinds of which none went well; `more` has the numbers of each.

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::connection::{Ask, Dialer, HEAD_MAX, Sender};
 use super::crowd::stand_until_killed;
@@ -57,14 +57,15 @@ impl Plan {
         OPEN_MIN + per_watch * u32::try_from(self.clusters * self.watches).unwrap_or(u32::MAX)
     }
 
-    /// The path of a cluster's n-th watch, and how many events come on it: they fall to the cluster's watches in turn.
-    fn watch(&self, n: usize, from: Duration) -> (String, u64) {
+    /// The path of a cluster's n-th watch, and how many events come on it: they fall to the cluster's watches in turn, and each
+    /// cluster's come at moments of its own.
+    fn watch(&self, c: usize, n: usize, from: Duration) -> (String, u64) {
         let path = "/api/v1/configmaps?watch=true";
         if self.rate <= 0.0 || self.hold {
             return (path.to_owned(), 0);
         }
         let every = (self.watches as f64 * 1_000.0 / self.rate).round().max(1.0) as u128;
-        let phase = (n as f64 * 1_000.0 / self.rate).round() as u128;
+        let phase = ((n as f64 + scatter(c)) * 1_000.0 / self.rate) as u128;
         let count = self.length.as_millis().saturating_sub(phase).div_ceil(every) as u64;
         if count == 0 {
             return (path.to_owned(), 0);
@@ -72,6 +73,16 @@ impl Plan {
         let from = from.as_millis() + phase;
         (format!("{path}&from={from}&every={every}&count={count}"), count)
     }
+}
+
+/// Where in the time between two events a cluster has its own: between 0 and 1, the same in every run. Clusters know nothing of
+/// each other, so neither all at once nor evenly in turn.
+fn scatter(c: usize) -> f64 {
+    // The finishing steps of SplitMix64: every bit of the number changes about half of those that come of it.
+    let mixed = (c as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) as f64 / u64::MAX as f64
 }
 
 pub(super) async fn watches(way: &Way, plan: Plan) -> Result<Outcome> {
@@ -104,6 +115,10 @@ pub(super) async fn watches(way: &Way, plan: Plan) -> Result<Outcome> {
         tally.ok = n_watches as u64 - tally.failed;
         return Ok(tally.outcome_of(asked.elapsed().as_secs_f64()));
     }
+    // For whoever measures what all cost while nothing happens.
+    println!("{{}}");
+    sleep_until(began).await;
+    println!("{{}}");
     // All stay open until the last is done: closing some would be work beside what is measured.
     let mut done = Vec::with_capacity(tasks.len());
     while let Some(body) = tasks.join_next().await {
@@ -117,7 +132,7 @@ pub(super) async fn watches(way: &Way, plan: Plan) -> Result<Outcome> {
 fn asks(dialer: &Dialer, plan: &Plan, from: Duration) -> Result<Vec<(Ask, u64)>> {
     let all = (0..plan.clusters).flat_map(|c| (0..plan.watches).map(move |n| (c, n)));
     let one = |(c, n)| {
-        let (path, count) = plan.watch(n, from);
+        let (path, count) = plan.watch(c, n, from);
         Ok((dialer.get(&path, &cluster(c))?, count))
     };
     all.map(one).collect()
@@ -205,19 +220,27 @@ mod tests {
 
     #[test]
     fn the_events_of_a_cluster_fall_to_its_watches_in_turn() {
-        let watches: Vec<_> = (0..4).map(|n| PLAN.watch(n, Duration::from_millis(1_000))).collect();
+        let watches: Vec<_> = (0..4).map(|n| PLAN.watch(0, n, Duration::from_millis(1_000))).collect();
         assert!(watches[1].0.ends_with("&from=1100&every=400&count=3"), "{}", watches[1].0);
         assert_eq!(watches.iter().map(|(_, count)| count).sum::<u64>(), 10);
     }
 
     #[test]
+    fn clusters_have_their_events_at_moments_of_their_own() {
+        let moments: std::collections::BTreeSet<_> = (0..100).map(|c| (scatter(c) * 100.0) as u64).collect();
+        // As many as a hundred throws of a die with a hundred sides show, about.
+        assert!((50..80).contains(&moments.len()) && moments.last() < Some(&100), "{moments:?}");
+        assert_eq!(scatter(0), 0.0);
+    }
+
+    #[test]
     fn a_watch_whose_turn_does_not_come_asks_for_no_events() {
         let plan = Plan { length: Duration::from_millis(150), ..PLAN };
-        assert_eq!(plan.watch(3, Duration::ZERO), ("/api/v1/configmaps?watch=true".to_owned(), 0));
+        assert_eq!(plan.watch(0, 3, Duration::ZERO), ("/api/v1/configmaps?watch=true".to_owned(), 0));
     }
 
     #[test]
     fn watches_that_are_only_held_ask_for_no_events() {
-        assert_eq!(Plan { hold: true, ..PLAN }.watch(0, Duration::ZERO).1, 0);
+        assert_eq!(Plan { hold: true, ..PLAN }.watch(0, 0, Duration::ZERO).1, 0);
     }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Setup {
     pub(crate) link: Option<Link>,
     /// Let nginx gather answers before it passes them on, as it does by default; not for what streams.
     pub(crate) buffering: bool,
+    /// Callers speak HTTP/2.
+    pub(crate) http2: bool,
     /// Postern's server knows these many clusters, and nobody starts their agents (see [`Fleet`](super::fleet)); 0 = the one
     /// cluster with its agent. The other columns have one upstream for all.
     pub(crate) clusters: usize,
@@ -114,7 +116,7 @@ impl Column {
             // What lies between a peer's ends is not ours to lengthen.
             Kind::Peer { .. } if setup.link.is_some() => Ok(None),
             Kind::Peer { name, url, ca } => {
-                let way = Way { base: url.trim_end_matches('/').to_owned(), ca: ca.clone(), http2: false };
+                let way = Way { base: url.trim_end_matches('/').to_owned(), ca: ca.clone(), http2: setup.http2 };
                 Ok(Some(Self { name: name.clone(), way, members: Vec::new(), postern: None }))
             }
         }
@@ -142,7 +144,7 @@ impl Column {
 fn direct(place: &Place, setup: &Setup, upstream: SocketAddr) -> Result<Column> {
     let mut members = Vec::new();
     let to = through(place, setup.link, upstream, &mut members)?;
-    let way = Way { base: format!("https://{to}"), ca: Some(place.cert("ca.pem").display().to_string()), http2: false };
+    let way = Way { base: format!("https://{to}"), ca: Some(place.cert("ca.pem").display().to_string()), http2: setup.http2 };
     Ok(Column { name: Kind::Direct.name().to_owned(), way, members, postern: None })
 }
 
@@ -158,7 +160,7 @@ fn postern(place: &Place, name: &str, bins: PathBuf, setup: &Setup, upstream: So
     let listens = public;
     let public = through(place, setup.link, public, &mut members)?;
     if setup.clusters > 0 {
-        let way = Way { base: format!("http://{internal}{PREFIX}/{{cluster}}"), ca: None, http2: false };
+        let way = Way { base: format!("http://{internal}{PREFIX}/{{cluster}}"), ca: None, http2: setup.http2 };
         return Ok(Column {
             name: name.to_owned(),
             way,
@@ -170,19 +172,22 @@ fn postern(place: &Place, name: &str, bins: PathBuf, setup: &Setup, upstream: So
     let path = format!("{PREFIX}/{CLUSTER}/version");
     agent.until("a first answer through the tunnel", || status_of(internal, &path).is_ok_and(|status| status == 200))?;
     members.insert(0, agent);
-    let way = Way { base: format!("http://{internal}{PREFIX}/{CLUSTER}"), ca: None, http2: false };
+    let way = Way { base: format!("http://{internal}{PREFIX}/{CLUSTER}"), ca: None, http2: setup.http2 };
     Ok(Column { name: name.to_owned(), way, members, postern: Some(Addresses { bins, public, internal, listens, clusters }) })
 }
 
 fn nginx(place: &Place, setup: &Setup, upstream: SocketAddr) -> Result<Column> {
     let [hub, edge] = free_addresses()?;
-    let mut chain = Chain { hub, edge, to_edge: edge, upstream, buffering: setup.buffering };
+    let mut chain = Chain { hub, edge, to_edge: edge, upstream, buffering: setup.buffering, http2: setup.http2 };
     let mut members = vec![chain.start_edge(place)?];
     chain.to_edge = through(place, setup.link, edge, &mut members)?;
     let mut process = chain.start_hub(place)?;
-    process.until("a first answer through nginx", || status_of(hub, "/version").is_ok_and(|status| status == 200))?;
+    // A port for HTTP/2 takes nothing else.
+    if !setup.http2 {
+        process.until("a first answer through nginx", || status_of(hub, "/version").is_ok_and(|status| status == 200))?;
+    }
     members.push(process);
-    let way = Way { base: format!("http://{hub}"), ca: None, http2: false };
+    let way = Way { base: format!("http://{hub}"), ca: None, http2: setup.http2 };
     Ok(Column { name: Kind::Nginx.name().to_owned(), way, members, postern: None })
 }
 

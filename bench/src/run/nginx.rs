@@ -28,6 +28,8 @@ pub(crate) struct Chain {
     pub(crate) upstream: SocketAddr,
     /// Whether answers are gathered before they are passed on; no for what streams.
     pub(crate) buffering: bool,
+    /// Whether callers speak HTTP/2, and nothing else.
+    pub(crate) http2: bool,
 }
 
 impl Chain {
@@ -46,6 +48,7 @@ impl Chain {
             .replace("@HUB_PORT@", &self.hub.port().to_string())
             .replace("@EDGE_PORT@", &edge.port().to_string())
             .replace("@UPSTREAM_PORT@", &self.upstream.port().to_string())
+            .replace("@HTTP2@", if self.http2 { "http2" } else { "" })
             .replace("@BUFFERING@", if self.buffering { "on" } else { "off" })
     }
 }
@@ -70,7 +73,7 @@ mod tests {
     fn every_word_of_the_templates_is_filled_in() {
         let place = Place::fake(Stop::on_signals().unwrap());
         let [hub, edge, upstream] = super::super::place::free_addresses().unwrap();
-        let chain = Chain { hub, edge, to_edge: edge, upstream, buffering: false };
+        let chain = Chain { hub, edge, to_edge: edge, upstream, buffering: false, http2: true };
         for template in [HUB, EDGE] {
             let text = chain.fill(&place, template, edge);
             assert!(!text.contains('@'), "{text}");

@@ -7,7 +7,8 @@ mod b12;
 mod b2;
 mod b3;
 mod b4;
-mod b6;
+pub(crate) mod b5;
+pub(crate) mod b6;
 mod b7;
 mod b8;
 mod b9;
@@ -28,11 +29,12 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, in the order in which they play.
-pub(crate) const ALL: [Scenario; 11] = [
+pub(crate) const ALL: [Scenario; 12] = [
     Scenario { id: "B1", about: "2 KiB GETs, closed loop", quick: true, play: b1::play },
     Scenario { id: "B2", about: "added latency, open loop", quick: true, play: b2::play },
     Scenario { id: "B3", about: "one LIST of 256 MiB, on loopback and over distance", quick: true, play: b3::play },
     Scenario { id: "B4", about: "small requests beside bulk lists and stalled readers", quick: true, play: b4::play },
+    Scenario { id: "B5", about: "15,000 watches on 100 clusters, idle, then with events", quick: false, play: b5::play },
     Scenario { id: "B6", about: "memory per idle tunnel and per idle watch", quick: true, play: b6::play },
     Scenario { id: "B7", about: "a fleet of agents that comes back at once", quick: false, play: b7::play },
     Scenario { id: "B8", about: "exec sessions and port-forwards", quick: true, play: b8::play },

@@ -162,6 +162,18 @@ impl Turn<'_> {
         Ok(Loading { label: label.to_owned(), process, before, since: Instant::now(), max: longest(load) + LOAD_GRACE })
     }
 
+    /// Waits until a load says that its next part begins.
+    pub(crate) fn sign(&mut self, loading: &mut Loading) -> Result<()> {
+        let max = loading.max.saturating_sub(loading.since.elapsed());
+        loading.process.line(max).map(drop)
+    }
+
+    /// What the column's processes of this name use together.
+    pub(crate) fn usage_of(&self, name: &str) -> Usage {
+        let members = self.column.members.iter().filter(|member| member.name() == name);
+        members.map(Process::usage).fold(Usage::default(), Usage::and)
+    }
+
     /// Waits for the end of a load.
     pub(crate) fn finish(&mut self, mut loading: Loading) -> Result<Outcome> {
         let mut own = Usage::default();

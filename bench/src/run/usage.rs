@@ -15,6 +15,20 @@ pub(crate) struct Usage {
     pub(crate) threads: u64,
 }
 
+impl Usage {
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            processes: self.processes + other.processes,
+            cpu_seconds: self.cpu_seconds + other.cpu_seconds,
+            rss_bytes: self.rss_bytes + other.rss_bytes,
+            peak_bytes: self.peak_bytes + other.peak_bytes,
+            fds: self.fds + other.fds,
+            threads: self.threads + other.threads,
+        }
+    }
+}
+
 /// What every process of `group` uses. One that has ended and was not waited for still tells its CPU time.
 pub(crate) fn of_group(group: u32) -> Usage {
     let mut sum = Usage::default();

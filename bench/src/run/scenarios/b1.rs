@@ -14,7 +14,7 @@ pub(crate) const PATH: &str = "/api/v1/namespaces/bench/configmaps/small?bytes=2
 const CALLERS_JUDGED: usize = 32;
 
 /// Small answers that end: nginx may gather them, as it does by default.
-pub(crate) const SETUP: Setup = Setup { link: None, buffering: true, clusters: 0 };
+pub(crate) const SETUP: Setup = Setup { link: None, buffering: true, http2: false, clusters: 0 };
 
 pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Row>> {
     let plan = stage.plan;
