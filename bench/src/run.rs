@@ -1,6 +1,7 @@
 //! `postern-bench run`: plays the scenarios, each for every column in turn, and writes what came of it.
 
 mod ask;
+mod capacity;
 mod column;
 mod fleet;
 mod machine;
@@ -52,6 +53,7 @@ pub(crate) fn command() -> Command {
         .arg(file("json").value_name("FILE").help("Write everything that was measured"))
         .arg(file("markdown").value_name("FILE").help("Write the tables, which otherwise go to standard output"))
         .arg(file("svg").value_name("DIR").help("Write plots"))
+        .arg(file("readme").value_name("FILE").help("Write the capacity into this README.md, between its marks; needs B5 and B6"))
         .arg(file("bin-dir").value_name("DIR").help("The release binaries that are measured [default: where this one lies]"))
         .arg(pair("also").value_name("NAME=DIR").help("Another build of Postern as one more column"))
         .arg(pair("peer").value_name("NAME=URL").help("A URL that leads to the upstream as one more column"))
@@ -187,7 +189,7 @@ fn repeat(args: impl IntoIterator<Item = String>) -> String {
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--bin-dir" | "--json" | "--svg" | "--markdown" => drop(args.next()),
+            "--bin-dir" | "--json" | "--svg" | "--markdown" | "--readme" => drop(args.next()),
             // People name a revision, and xtask builds it.
             "--also" => {
                 let pair = args.next().unwrap_or_default();
@@ -207,6 +209,10 @@ fn write(args: &ArgMatches, report: &Report) -> Result<()> {
     }
     if let Some(dir) = file("svg") {
         plot::write(report, dir)?;
+    }
+    if let Some(path) = file("readme") {
+        let readme = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        save(path, capacity::rewrite(&readme, &capacity::section(report)?)?)?;
     }
     let text = markdown::report(report);
     match file("markdown") {

@@ -49,6 +49,7 @@ pub(crate) fn command() -> clap::Command {
             option("json", "FILE", "Write every number there, as JSON"),
             option("markdown", "FILE", "Write the tables there rather than to standard output"),
             option("svg", "DIR", "Write the plots there"),
+            option("readme", "FILE", "Write the capacity into this README.md, between its marks; needs B5 and B6"),
             option("peer", "NAME=URL", "Measure this way too: a URL that leads to the upstream; may be repeated")
                 .action(ArgAction::Append),
             option("peer-ca", "FILE", "The CA of peers with https, in PEM"),
@@ -102,7 +103,7 @@ pub(crate) fn quick() -> Result<()> {
 }
 
 /// Options that `postern-bench run` takes as they are.
-const PASSED_ON: [&str; 8] = ["runs", "soak-minutes", "json", "markdown", "svg", "peer", "peer-ca", "without"];
+const PASSED_ON: [&str; 9] = ["runs", "soak-minutes", "json", "markdown", "svg", "readme", "peer", "peer-ca", "without"];
 
 fn scenarios(args: &ArgMatches) -> Result<()> {
     release(&PRODUCT)?;

@@ -64,11 +64,11 @@ fn row(tally: &Tally, measure: &str, max_kib: Option<f64>) -> Row {
     tally.row("B6", measure, "KiB", Better::Lower, max_kib.map(|max| Bar::at_most(max, "KiB")))
 }
 
-fn per_tunnel(end: &str) -> String {
+pub(crate) fn per_tunnel(end: &str) -> String {
     format!("{end}, per idle tunnel")
 }
 
-fn per_watch(end: &str, http2: bool) -> String {
+pub(crate) fn per_watch(end: &str, http2: bool) -> String {
     let version = if http2 { "HTTP/2" } else { "HTTP/1.1" };
     format!("{end}'s end, per idle watch of {version} callers")
 }
