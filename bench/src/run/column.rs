@@ -136,7 +136,7 @@ impl Column {
     /// Ends the link, and tells what it has carried.
     pub(crate) fn end_link(&mut self) -> Result<Carried> {
         let relay = self.members.extract_if(.., |member| member.name() == "relay").next().context("this column has no link")?;
-        let line = relay.end()?;
+        let line = relay.end_and_tell()?;
         serde_json::from_str(&line).with_context(|| format!("the relay said {line:?}"))
     }
 }

@@ -160,9 +160,9 @@ impl Process {
         usage::reset_peak(self.child.id());
     }
 
-    /// Asks it to end, and gives its last line.
-    pub(crate) fn end(mut self) -> Result<String> {
-        self.signal(Signal::TERM);
+    /// Asks it to end, and gives what it said last.
+    pub(crate) fn end_and_tell(mut self) -> Result<String> {
+        self.end(&[Signal::TERM, Signal::KILL]);
         self.last_line(READY_MAX, |_| ())
     }
 
