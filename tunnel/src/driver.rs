@@ -37,10 +37,6 @@ const FILLER_MIN: usize = 1024;
 /// Messages handled in one turn before what waits to be sent, and other tasks, have theirs: about one full read buffer.
 const MESSAGES_PER_TURN: usize = 32;
 
-/// A batch so soon after the last waits until others who are ready have had their turn. What comes after a longer pause
-/// leaves at once, so that the peer works on the first while the rest is still being made.
-const GATHER_WITHIN: Duration = Duration::from_micros(100);
-
 /// How long the last frames and the WebSocket's own goodbye may take.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
@@ -88,7 +84,6 @@ where
         n_messages: 0,
         flushing: false,
         gathered: false,
-        flushed_at: now,
         batch: Vec::new(),
     };
     (SessionHandle::new(shared), incoming, driver)
@@ -106,7 +101,6 @@ pub struct Driver<S> {
     flushing: bool,
     /// Others who were ready have had their turn since there was something to send.
     gathered: bool,
-    flushed_at: Instant,
     /// The batch that is being made; kept for its room.
     batch: Vec<Bytes>,
 }
@@ -198,8 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             if !has_output {
                 return Poll::Pending;
             }
-            let now = Instant::now();
-            if !std::mem::take(&mut self.gathered) && now < self.flushed_at + GATHER_WITHIN {
+            if !std::mem::take(&mut self.gathered) {
                 // Whoever is ready to run may have something to say too: it leaves in the same batch, with one record and one
                 // system call. When nobody is, our turn comes at once.
                 self.gathered = true;
@@ -216,7 +209,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             // Behind a full batch there is more to come: nobody need be waited for.
             self.gathered = bytes + FILLER_MIN > BATCH_BYTES;
             self.flushing = true;
-            self.flushed_at = now;
         }
         ready!(Pin::new(&mut self.websocket).poll_flush(cx)).map_err(to_session_error)?;
         self.flushing = false;
