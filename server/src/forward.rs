@@ -3,6 +3,7 @@
 //! `forward` is the one way through: whoever calls it has already said who asks (Caller) and for what (ClusterId).
 
 mod answer;
+mod ask;
 mod exchange;
 mod linger;
 mod upgrade;
@@ -18,8 +19,7 @@ use host::Host;
 use http::header::{CONNECTION, EXPECT, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use proxy::body::{self, Body};
+use proxy::body::{self, Body, BoxError};
 use proxy::limits::RateLimit;
 use proxy::upgrade::{decline, may_switch};
 use proxy::{expect, hygiene};
@@ -79,11 +79,11 @@ impl Forward {
         let result = self.try_forward(cluster, request, &record).await;
         let switched = result.as_ref().is_ok_and(|(response, _)| response.status() == StatusCode::SWITCHING_PROTOCOLS);
         match (result, caller_side) {
-            (Ok((mut response, alive)), Some(caller_side)) if switched => {
+            (Ok((mut response, Some(alive))), Some(caller_side)) if switched => {
                 upgrade::pump(&self.host, caller_side, &mut response, alive, record.continued());
                 answer::track(response, None, record)
             }
-            (Ok(_), None) if switched => {
+            (Ok(_), _) if switched => {
                 let why = "the API server switched protocols, which nobody asked for".to_owned();
                 self.refuse(Refusal::Broken { why, repeatable: false }, record)
             }
@@ -92,7 +92,7 @@ impl Forward {
                     self.host.spawn("declined upgrade", decline(caller_side));
                 }
                 match result {
-                    Ok((response, alive)) => answer::track(response, Some(alive), record),
+                    Ok((response, alive)) => answer::track(response, alive, record),
                     Err(refusal) => self.refuse(refusal, record),
                 }
             }
@@ -119,7 +119,7 @@ impl Forward {
         cluster: &ClusterId,
         request: Request<Body>,
         record: &Record,
-    ) -> Result<(Response<Incoming>, Alive), Refusal> {
+    ) -> Result<(Response<Body>, Option<Alive>), Refusal> {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(Refusal::BadMethod { method: request.method().to_string() });
         }
@@ -136,17 +136,30 @@ impl Forward {
         let (mut request, too_large) = self.outbound(request, is_upgrade)?;
 
         let stream = self.stream(cluster, &mut request, open).await?;
-        let sent = exchange(&self.host, stream, request, is_upgrade);
+        let sent = self.send(stream, request, is_upgrade);
         let answered = match self.header_timeout {
             None => sent.await,
             Some(max) => tokio::time::timeout(max, sent).await.map_err(|_| Refusal::Timeout { max, repeatable })?,
         };
         let (mut response, alive) = answered.map_err(|error| match too_large.load(Ordering::Relaxed) {
             true => Refusal::BodyTooLarge { max: self.body_max },
-            false => broken(&error, repeatable),
+            false => broken(&*error, repeatable),
         })?;
         hygiene::clean_response(response.status(), response.headers_mut());
         Ok((response, alive))
+    }
+
+    async fn send(
+        &self,
+        stream: TunnelStream,
+        request: Request<Body>,
+        is_upgrade: bool,
+    ) -> Result<(Response<Body>, Option<Alive>), BoxError> {
+        if ask::can_ask(&request, is_upgrade) {
+            return Ok((ask::ask(stream, request).await?, None));
+        }
+        let (response, alive) = exchange(&self.host, stream, request).await?;
+        Ok((response.map(|body| body.map_err(BoxError::from).boxed_unsync()), Some(alive)))
     }
 
     /// The request as it enters the tunnel, and whether its body turned out too large.
@@ -221,7 +234,7 @@ fn refusal_of(absent: Absent, cluster: &ClusterId) -> Refusal {
 }
 
 /// Why no answer came, from the chain of an error.
-fn broken(error: &hyper::Error, repeatable: bool) -> Refusal {
+fn broken(error: &(dyn Error + 'static), repeatable: bool) -> Refusal {
     match stream_error(error) {
         Some(StreamError::Reset { reason, text }) if reason.nothing_was_done() => {
             Refusal::NotTaken { why: if text.is_empty() { reason.to_string() } else { text.clone() } }

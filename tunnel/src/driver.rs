@@ -51,7 +51,7 @@ pub fn websocket_config(protocol: Protocol) -> WebSocketConfig {
     };
     WebSocketConfig::default()
         // Allocated for each session, idle ones too, and filled with zeroes before every read, most of which bring little.
-        .read_buffer_size(8 * 1024)
+        .read_buffer_size(4 * 1024)
         // Never written before the flush that ends a batch.
         .write_buffer_size(BATCH_BYTES + MESSAGE_MAX)
         .max_write_buffer_size(4 * (BATCH_BYTES + MESSAGE_MAX))

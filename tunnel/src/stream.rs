@@ -3,8 +3,9 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::driver::Shared;
@@ -34,6 +35,19 @@ impl TunnelStream {
     /// Accepts a stream that the peer opened, before its first read. Version 1 peers wait for this.
     pub fn accept(&self) {
         self.shared.with(|session, now| session.accept(self.id, now));
+    }
+
+    /// Up to `max` bytes as they were received, without a copy; empty at the end.
+    ///
+    /// # Errors
+    /// As of a read: the stream's or the session's untimely end.
+    pub fn poll_chunk(&mut self, max: usize, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        match self.shared.poll_read(self.id, max, cx) {
+            Ok(Read::Bytes(bytes)) => Poll::Ready(Ok(bytes)),
+            Ok(Read::End) => Poll::Ready(Ok(Bytes::new())),
+            Ok(Read::Blocked) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(to_io(error))),
+        }
     }
 
     /// Watches for the stream's untimely end, also while nobody reads or writes it.
@@ -66,15 +80,9 @@ impl StreamWatch {
 
 impl AsyncRead for TunnelStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.shared.poll_read(self.id, buf.remaining(), cx) {
-            Ok(Read::Bytes(bytes)) => {
-                buf.put_slice(&bytes);
-                Poll::Ready(Ok(()))
-            }
-            Ok(Read::End) => Poll::Ready(Ok(())),
-            Ok(Read::Blocked) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(to_io(error))),
-        }
+        let bytes = ready!(self.get_mut().poll_chunk(buf.remaining(), cx))?;
+        buf.put_slice(&bytes);
+        Poll::Ready(Ok(()))
     }
 }
 

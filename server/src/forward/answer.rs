@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use proxy::body::{Body, BoxError};
 use proxy::request::{self, RequestInfo};
 use tokio::time::Instant;
@@ -133,20 +132,20 @@ impl Continued {
 
 /// The answer with its body under account. While the body lives the exchange does; a body that breaks off is an error
 /// to whoever reads it, so that the caller's connection is aborted visibly.
-pub(super) fn track(response: Response<Incoming>, alive: Option<Alive>, mut record: Record) -> Response<Body> {
+pub(super) fn track(response: Response<Body>, alive: Option<Alive>, mut record: Record) -> Response<Body> {
     if let Some(account) = &mut record.account {
         account.status = Some(response.status());
         if response.body().is_end_stream() {
             account.end = "whole".to_owned();
         }
     }
-    response.map(|body| Tracked { body, record, alive }.boxed_unsync())
+    response.map(|body| Tracked { body, record, _alive: alive }.boxed_unsync())
 }
 
 struct Tracked {
-    body: Incoming,
+    body: Body,
     record: Record,
-    alive: Option<Alive>,
+    _alive: Option<Alive>,
 }
 
 impl HttpBody for Tracked {
@@ -154,14 +153,7 @@ impl HttpBody for Tracked {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut frame = Pin::new(&mut self.body).poll_frame(cx);
-        if frame.is_pending()
-            && let Some(alive) = &mut self.alive
-        {
-            alive.drive(cx);
-            frame = Pin::new(&mut self.body).poll_frame(cx);
-        }
-        let frame = ready!(frame);
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let is_end = self.body.is_end_stream();
         if let Some(account) = &mut self.record.account {
             match &frame {
@@ -173,7 +165,7 @@ impl HttpBody for Tracked {
                 account.end = "whole".to_owned();
             }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

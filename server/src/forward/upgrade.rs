@@ -2,16 +2,16 @@
 
 use host::Host;
 use http::Response;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use proxy::body::Body;
 
 use super::answer::Continued;
 use super::exchange::Alive;
 
 /// Pumps bytes between the caller and the stream once both have switched. The caller's side switches only after our 101
 /// was written, so this runs beside the answer.
-pub(super) fn pump(host: &Host, caller_side: OnUpgrade, response: &mut Response<Incoming>, alive: Alive, account: Continued) {
+pub(super) fn pump(host: &Host, caller_side: OnUpgrade, response: &mut Response<Body>, alive: Alive, account: Continued) {
     let upstream_side = hyper::upgrade::on(response);
     host.spawn("upgrade", async move {
         let (upstream, caller) = match (upstream_side.await, caller_side.await) {
