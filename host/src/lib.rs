@@ -16,6 +16,7 @@ mod real;
 mod tasks;
 mod telemetry;
 pub mod tls;
+mod turnstile;
 
 use std::future::{Future, poll_fn};
 use std::io;

@@ -19,6 +19,7 @@ use rustls::{ClientConfig, DEFAULT_VERSIONS, DigitallySignedStruct, RootCertStor
 use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::turnstile::Turnstile;
 use crate::{Connection, Host};
 
 /// How often files are looked at, at most, and only when they are needed: a stat and a read of a few KiB.
@@ -91,21 +92,26 @@ pub enum TlsError {
 }
 
 /// Accepts TLS connections.
-pub struct ServerTls(Reloaded<ServerConfig>);
+pub struct ServerTls {
+    config: Reloaded<ServerConfig>,
+    turnstile: Turnstile,
+}
 
 impl ServerTls {
     /// Reads `files`; `alpn` is offered in its order.
     pub fn new(host: Host, files: ServerFiles, alpn: &'static [&'static [u8]]) -> Result<Self, TlsError> {
         let paths = [Some(files.cert.clone()), Some(files.key.clone()), files.client_ca.clone()];
         let build = move |host: &Host| server_config(host, &files, alpn);
-        Ok(Self(Reloaded::new(host, paths.into_iter().flatten().collect(), Box::new(build))?))
+        let config = Reloaded::new(host, paths.into_iter().flatten().collect(), Box::new(build))?;
+        Ok(Self { config, turnstile: Turnstile::new() })
     }
 
-    /// Shakes hands, within a time limit.
+    /// Shakes hands, within a time limit; who shakes hands beside it takes turns with it.
     pub async fn accept(&self, connection: Connection) -> io::Result<Connection> {
-        let acceptor = TlsAcceptor::from(self.0.get());
+        let acceptor = TlsAcceptor::from(self.config.get());
         let peer = connection.peer();
-        let tls = timeout(HANDSHAKE_MAX, acceptor.accept(connection)).await.map_err(|_| timed_out())??;
+        let handshake = self.turnstile.pass(acceptor.accept(connection));
+        let tls = timeout(HANDSHAKE_MAX, handshake).await.map_err(|_| timed_out())??;
         Ok(Connection::new(tls, peer))
     }
 }
@@ -357,20 +363,20 @@ mod tests {
         renew();
         let files = ServerFiles { cert: path("cert"), key: path("key"), client_ca: None };
         let tls = ServerTls::new(Host::real(), files.clone(), ALPN_HTTP).expect("usable material");
-        let first = tls.0.get();
+        let first = tls.config.get();
 
         tokio::time::advance(RELOAD_INTERVAL).await;
-        assert!(Arc::ptr_eq(&first, &tls.0.get()), "unchanged files change nothing");
+        assert!(Arc::ptr_eq(&first, &tls.config.get()), "unchanged files change nothing");
 
         renew();
         tokio::time::advance(RELOAD_INTERVAL).await;
-        let second = tls.0.get();
+        let second = tls.config.get();
         assert!(!Arc::ptr_eq(&first, &second));
         assert!(logs_contain("TLS material replaced"));
 
         write("key", "not a key");
         tokio::time::advance(RELOAD_INTERVAL).await;
-        assert!(Arc::ptr_eq(&second, &tls.0.get()));
+        assert!(Arc::ptr_eq(&second, &tls.config.get()));
         assert!(logs_contain("new TLS material refused, the old one stays"));
         assert!(logs_contain("holds no private key in PEM"));
         assert!(ServerTls::new(Host::real(), files, ALPN_HTTP).is_err(), "at start it is a mistake");
