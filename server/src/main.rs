@@ -3,11 +3,6 @@
 use std::process::ExitCode;
 
 use host::Host;
-use mimalloc::MiMalloc;
-
-/// A request is some hundred small allocations; this one makes them cheaper than the system's (BENCHMARKS.md).
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     host::tls::use_provider();
