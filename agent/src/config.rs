@@ -100,7 +100,7 @@ impl AgentConfig {
             // The grace that Kubernetes gives a pod.
             drain_max: Duration::from_secs(30),
             health_addr: Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8081)),
-            process: ProcessConfig { log_level: LogLevel::Info, workers: Workers::PerTwoCpus },
+            process: ProcessConfig { log_level: LogLevel::Info, workers: Workers::HalfOfCpus },
         }
     }
 }

@@ -14,21 +14,17 @@ const EX_SOFTWARE: u8 = 70;
 /// How many threads serve a process's tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workers {
-    /// One for each CPU.
-    PerCpu,
     /// One for every two CPUs, and at least one: a request is handed from task to task, and threads that hand it to each
-    /// other spend more on waking than they gain while there is little to do beside it.
-    PerTwoCpus,
+    /// other spend more on waking than they gain (BENCHMARKS.md).
+    HalfOfCpus,
     /// So many.
     Exactly(usize),
 }
 
 impl Workers {
     fn count(self) -> usize {
-        let cpus = || std::thread::available_parallelism().map_or(1, NonZero::get);
         match self {
-            Self::PerCpu => cpus(),
-            Self::PerTwoCpus => (cpus() / 2).max(1),
+            Self::HalfOfCpus => (std::thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1),
             Self::Exactly(count) => count.max(1),
         }
     }

@@ -17,7 +17,7 @@ const GENERAL: Section = Section {
     title: "General",
     flags: &[
         Flag::value("log-level", "LEVEL", "How much is logged: debug, info, warn or error").default("info"),
-        Flag::value("worker-threads", "N", "Threads that serve, 0 = one for each CPU").default("0"),
+        Flag::value("worker-threads", "N", "Threads that serve, 0 = one for every two CPUs").default("0"),
         Flag::switch("version", "Print the version and exit"),
         Flag::switch("help", "Print this text and exit"),
     ],

@@ -80,7 +80,7 @@ impl Default for ServerConfig {
             clusters_file: None,
             tls: None,
             internal_tls: InternalTls::Off,
-            process: ProcessConfig { log_level: LogLevel::Info, workers: Workers::PerCpu },
+            process: ProcessConfig { log_level: LogLevel::Info, workers: Workers::HalfOfCpus },
             rate_limit: 0,
             // client-go waits at least as long before it repeats a 429.
             rate_wait_max: Duration::from_secs(1),
