@@ -18,7 +18,9 @@ pub(crate) fn run_verb(task: Agents) -> Result<()> {
     // A line for each request of a thousand agents would be what is measured.
     host::init_logging(LogLevel::Error);
     let configs = (task.first..task.first + task.count).map(|n| config(&task, n)).collect::<Result<Vec<_>>>()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build()?;
+    // One thread, as an agent has on a small machine; more would each keep memory of their own.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build()?;
     let result = runtime.block_on(async {
         let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         // Held to the end: a switch that is dropped starts the drain.

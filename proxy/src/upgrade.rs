@@ -13,8 +13,8 @@ use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Room for bytes on their way, each direction: a terminal needs little, and at this size `kubectl cp` is no longer
-/// bound by the number of calls (half a tunnel frame).
-pub const BUFFER_BYTES: usize = 16 * 1024;
+/// bound by the number of calls (a tunnel frame).
+pub const BUFFER_BYTES: usize = 32 * 1024;
 
 /// How a pump ended.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Row>> {
 
     let far_ms = plan.pick(3_500, 3_000);
     for link in links(stage) {
-        let far = stage.turns(plan.runs(3, 1), Setup { link: Some(link), ..Setup::default() }, |turn| {
+        let far = stage.turns(plan.runs(2, 1), Setup { link: Some(link), ..Setup::default() }, |turn| {
             let outcome = turn.load(&link.to_string(), &load(turn, far_ms))?;
             let rate = more(&outcome, "bytes_per_second_after_first")?;
             turn.note(&share_of(link), share(link, rate));

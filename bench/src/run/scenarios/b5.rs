@@ -77,7 +77,7 @@ fn one_agent(stage: &mut Stage) -> Result<Vec<Row>> {
 }
 
 fn play_over(stage: &mut Stage, link: Option<Link>) -> Result<Vec<Row>> {
-    let runs = stage.plan.runs(if link.is_some() { 1 } else { 2 }, 1);
+    let runs = stage.plan.runs(1, 1);
     let setup = Setup { link, http2: true, clusters: CLUSTERS, ..Setup::default() };
     let tally = stage.turns(runs, setup, |turn| shape(turn, link))?;
 

@@ -45,7 +45,7 @@ const KIBIBYTE: f64 = 1024.0;
 
 pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Row>> {
     let plan = stage.plan;
-    let runs = plan.runs(3, 1);
+    let runs = plan.runs(1, 1);
     let tunnels = plan.pick(TUNNELS, TUNNELS / 10);
     let idle_tunnels = stage.turns(runs, Setup { clusters: tunnels, ..Setup::default() }, |turn| {
         if turn.column.postern.is_some() { grow_tunnels(turn, tunnels) } else { Ok(()) }

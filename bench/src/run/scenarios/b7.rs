@@ -41,7 +41,7 @@ const WARM: Duration = Duration::from_secs(1);
 
 pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Row>> {
     let plan = stage.plan;
-    let runs = plan.runs(3, 1);
+    let runs = plan.runs(2, 1);
     let mut rows = Vec::new();
     for (full, max_seconds) in STORMS {
         let agents = plan.pick(full, full / 10);

@@ -37,7 +37,7 @@ const PIPE_BYTES_FAR: u64 = 256 << 20;
 pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Row>> {
     let plan = stage.plan;
     let ms = plan.pick(5_000, 2_000);
-    let echo = stage.turns(plan.runs(3, 1), Setup { link: Some(ECHO_LINK), ..Setup::default() }, |turn| {
+    let echo = stage.turns(plan.runs(2, 1), Setup { link: Some(ECHO_LINK), ..Setup::default() }, |turn| {
         let (way, path) = (turn.way(), "/api/v1/namespaces/bench/pods/shell/exec".to_owned());
         let (sessions, size, every_ms) = (ECHO_SESSIONS, ECHO_BYTES, ECHO_EVERY_MS);
         let outcome = turn.load("exec echo", &Load::Echo { way, path, sessions, size, every_ms, warm_ms: 1_000, ms })?;
@@ -47,13 +47,13 @@ pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Row>> {
         Ok(())
     })?;
 
-    let near = stage.turns(plan.runs(3, 1), Setup::default(), |turn| {
+    let near = stage.turns(plan.runs(2, 1), Setup::default(), |turn| {
         let outcome = turn.load("port-forwards", &pipes(turn, PIPE_BYTES, 30_000))?;
         turn.note("port-forwards", outcome.bytes as f64 / outcome.seconds / MEBIBYTE);
         Ok(())
     })?;
     let far_ms = plan.pick(4_000, 3_000);
-    let far = stage.turns(plan.runs(3, 1), Setup { link: Some(PIPES_LINK), ..Setup::default() }, |turn| {
+    let far = stage.turns(plan.runs(2, 1), Setup { link: Some(PIPES_LINK), ..Setup::default() }, |turn| {
         let outcome = turn.load(&format!("port-forwards, {PIPES_LINK}"), &pipes(turn, PIPE_BYTES_FAR, far_ms))?;
         let rate = more(&outcome, "bytes_per_second_after_first")?;
         turn.note(&share_of(PIPES_LINK), share(PIPES_LINK, rate));
