@@ -69,6 +69,11 @@ impl Tasks {
         #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
         let handle = tokio::spawn(tracked.in_current_span()).abort_handle();
         let mut state = self.state();
+        if self.shared.dead.load(Ordering::Acquire) {
+            // The power went while it was being started.
+            handle.abort();
+            return;
+        }
         // A task that ended before this line has nobody left to remove it.
         if !handle.is_finished() {
             state.live.insert(id, (name, handle));

@@ -9,19 +9,25 @@ use std::task::Poll;
 
 use tokio::sync::Semaphore;
 
-pub(crate) struct Turnstile(Semaphore);
+/// Lines to stand in: a handshake has a piece or two before its last. Who has begun stands in a line of its own, or nobody
+/// would end before all have begun, and then too late.
+const LINES: usize = 3;
+
+pub(crate) struct Turnstile([Semaphore; LINES]);
 
 impl Turnstile {
     pub(crate) fn new() -> Self {
-        Self(Semaphore::new(1))
+        Self([(); LINES].map(|()| Semaphore::new(1)))
     }
 
     /// Does `work`, with everybody else's in turn: each poll of it is a piece. What waits for the network holds up nobody.
     pub(crate) async fn pass<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
+        let mut n_pieces = 0;
         loop {
-            // The semaphore is never closed.
-            let turn = self.0.acquire().await;
+            // The semaphores are never closed.
+            let turn = self.0[n_pieces.min(LINES - 1)].acquire().await;
+            n_pieces += 1;
             let piece = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
             drop(turn);
             if let Poll::Ready(done) = piece {

@@ -77,15 +77,10 @@ impl Forward {
         let record = self.record(caller, cluster.as_str(), &request);
         let caller_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
         let result = self.try_forward(cluster, request, &record).await;
-        let switched = result.as_ref().is_ok_and(|(response, _)| response.status() == StatusCode::SWITCHING_PROTOCOLS);
         match (result, caller_side) {
-            (Ok((mut response, Some(alive))), Some(caller_side)) if switched => {
+            (Ok((mut response, Some(alive))), Some(caller_side)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 upgrade::pump(&self.host, caller_side, &mut response, alive, record.continued());
                 answer::track(response, None, record)
-            }
-            (Ok(_), _) if switched => {
-                let why = "the API server switched protocols, which nobody asked for".to_owned();
-                self.refuse(Refusal::Broken { why, repeatable: false }, record)
             }
             (result, caller_side) => {
                 if let Some(caller_side) = caller_side {
@@ -145,6 +140,10 @@ impl Forward {
             true => Refusal::BodyTooLarge { max: self.body_max },
             false => broken(&*error, repeatable),
         })?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && !is_upgrade {
+            let why = "the API server switched protocols, which nobody asked for".to_owned();
+            return Err(Refusal::Broken { why, repeatable: false });
+        }
         hygiene::clean_response(response.status(), response.headers_mut());
         Ok((response, alive))
     }

@@ -34,7 +34,10 @@ const BATCH_BYTES: usize = PAYLOAD_MAX;
 /// Room left in a batch that is worth another frame: less would cut data into crumbs.
 const FILLER_MIN: usize = 1024;
 
-/// Messages handled in one turn before what waits to be sent, and other tasks, have theirs: about one full read buffer.
+/// Places for messages of a batch that are kept from one to the next.
+const BATCH_KEPT: usize = 64;
+
+/// Messages handled in one turn before what waits to be sent, and other tasks, have theirs.
 const MESSAGES_PER_TURN: usize = 32;
 
 /// How long the last frames and the WebSocket's own goodbye may take.
@@ -161,8 +164,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         // A peer that never pauses must not keep us from sending.
         if self.n_messages >= MESSAGES_PER_TURN {
-            self.n_messages = 0;
-            return match self.poll_send(outlook.has_output, cx) {
+            let was_gathered = self.gathered;
+            let sent = self.poll_send(outlook.has_output, cx);
+            // While others have their turn, none is had by reading.
+            if was_gathered || !self.gathered || self.flushing {
+                self.n_messages = 0;
+            }
+            return match sent {
                 Poll::Ready(Err(error)) => Poll::Ready(Wake::Ended(error)),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Wake::TurnOver),
             };
@@ -206,6 +214,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             for message in self.batch.drain(..) {
                 Pin::new(&mut self.websocket).start_send(Message::Binary(message)).map_err(to_session_error)?;
             }
+            // Credit and resets are tiny; a burst of them must not be remembered as room.
+            self.batch.shrink_to(BATCH_KEPT);
             // Behind a full batch there is more to come: nobody need be waited for.
             self.gathered = bytes + FILLER_MIN > BATCH_BYTES;
             self.flushing = true;

@@ -18,12 +18,16 @@ use http_body_util::BodyExt;
 use proxy::body::{Body, BoxError};
 use proxy::head::INNER_HEAD_BUFFER;
 use tokio::io::AsyncWriteExt;
-use tunnel::TunnelStream;
+use tunnel::{Reason, TunnelStream};
 
 use framing::{Framing, Step};
 
 /// Bytes taken from the stream at once: one frame's.
 const CHUNK_MAX: usize = 32 * 1024;
+
+/// A piece shorter than this is copied: it would hold the buffer that it lies in, and a caller that reads slowly has it
+/// wait, counted by its own length.
+const COPY_MAX: usize = 4 * 1024;
 
 /// Why there is no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
@@ -46,35 +50,50 @@ pub(super) fn can_ask(request: &Request<Body>, may_switch: bool) -> bool {
 /// Sends `request` and waits for the head of its answer. Dropping the answer cancels what is not finished.
 pub(super) async fn ask(mut stream: TunnelStream, request: Request<Body>) -> Result<Response<Body>, AskError> {
     let (parts, _) = request.into_parts();
-    stream.write_all(&head::encode(&parts)).await.map_err(AskError::Stream)?;
+    let written = stream.write_all(&head::encode(&parts)).await;
     let mut rest = Bytes::new();
+    let (response, framing) = match (read_head(&mut stream, &mut rest, &parts.method).await, written) {
+        (Ok(head), _) => head,
+        // Who refuses a head may have answered before its end.
+        (Err(_), Err(error)) => return Err(AskError::Stream(error)),
+        (Err(error), Ok(())) => return Err(error),
+    };
+    Ok(response.map(|()| Answer { stream, rest, framing }.boxed_unsync()))
+}
+
+/// Reads up to the end of the final head, and what came with it.
+async fn read_head(stream: &mut TunnelStream, rest: &mut Bytes, method: &Method) -> Result<(Response<()>, Framing), AskError> {
+    // Looked at already: a head that trickles is not parsed at every byte.
+    let mut seen = 0;
     loop {
-        if !more(&mut stream, &mut rest).await? {
+        if !poll_fn(|cx| poll_more(stream, rest, cx)).await? {
             return Err(AskError::Incomplete);
         }
-        if let Some((response, framing)) = head::parse(&mut rest, &parts.method)? {
-            return Ok(response.map(|()| Answer { stream, rest, framing }.boxed_unsync()));
+        if head::ends_in(rest.get(seen..).unwrap_or_default())
+            && let Some(found) = head::parse(rest, method)?
+        {
+            return Ok(found);
         }
         if rest.len() > INNER_HEAD_BUFFER {
             return Err(AskError::TooLong);
         }
+        seen = rest.len().saturating_sub(head::END_MAX - 1);
     }
-}
-
-async fn more(stream: &mut TunnelStream, rest: &mut Bytes) -> Result<bool, AskError> {
-    poll_fn(|cx| poll_more(stream, rest, cx)).await
 }
 
 /// Adds what came to `rest`; false at the end.
 fn poll_more(stream: &mut TunnelStream, rest: &mut Bytes, cx: &mut Context<'_>) -> Poll<Result<bool, AskError>> {
+    if rest.is_empty() {
+        // Empty, it would go on holding what it was cut from, for as long as nothing comes.
+        *rest = Bytes::new();
+    }
     let came = ready!(stream.poll_chunk(CHUNK_MAX, cx)).map_err(AskError::Stream)?;
     let is_end = came.is_empty();
     if rest.is_empty() {
         *rest = came;
     } else if !is_end {
-        // A line that came in pieces.
-        let mut joined = BytesMut::with_capacity(rest.len() + came.len());
-        joined.extend_from_slice(rest);
+        // A line that came in pieces. From the second on, the buffer is ours alone and grows as one.
+        let mut joined = std::mem::take(rest).try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         joined.extend_from_slice(&came);
         *rest = joined.freeze();
     }
@@ -89,6 +108,15 @@ struct Answer {
     framing: Framing,
 }
 
+impl Drop for Answer {
+    /// Who has all says so: an agent can tell it from a caller that left.
+    fn drop(&mut self) {
+        if self.framing.is_over() {
+            self.stream.reset(Reason::Done, "");
+        }
+    }
+}
+
 impl HttpBody for Answer {
     type Data = Bytes;
     type Error = BoxError;
@@ -97,7 +125,10 @@ impl HttpBody for Answer {
         let Self { stream, rest, framing } = &mut *self;
         loop {
             match framing.step(rest)? {
-                Step::Data(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Step::Data(bytes) => {
+                    let bytes = if bytes.len() < COPY_MAX { Bytes::copy_from_slice(&bytes) } else { bytes };
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
                 Step::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Step::Over => return Poll::Ready(None),
                 Step::More => {

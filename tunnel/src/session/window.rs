@@ -15,8 +15,11 @@ use crate::budget::Budget;
 /// A window grows no further than this: 16 MiB carry 1 Gbit/s over 130 ms.
 pub(crate) const WINDOW_MAX: usize = 16 * 1024 * 1024;
 
-/// A window doubles when it was read empty within this many round trips: the peer must then have waited for credit.
+/// A window grows when it was read empty within this many round trips: the peer must then have waited for credit.
 const GROW_WITHIN_ROUND_TRIPS: u32 = 2;
+
+/// How much it grows then: from 32 KiB to what 100 Mbit/s over 200 ms need in four round trips, before a second is over.
+const GROW_BY: usize = 4;
 
 /// Nearer peers count as this far: below it the scheduling of two busy processes, not distance, sets the pace.
 const RTT_MIN: Duration = Duration::from_millis(5);
@@ -77,7 +80,7 @@ impl Window {
             return;
         }
         if now - self.epoch <= rtt.max(RTT_MIN) * GROW_WITHIN_ROUND_TRIPS {
-            self.target = (self.target * 2).min(WINDOW_MAX);
+            self.target = (self.target * GROW_BY).min(WINDOW_MAX);
         }
         self.read = 0;
         self.epoch = now;

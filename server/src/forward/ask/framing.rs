@@ -4,13 +4,16 @@ use bytes::{Buf, Bytes};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::SizeHint;
-use proxy::head::{HEAD_BYTES_MAX, INNER_FIELDS_MAX};
+use proxy::head::INNER_FIELDS_MAX;
 
 use super::AskError;
 use super::head::{content_length, fields_of};
 
-/// A chunk's size and extensions, which nobody uses, on one line.
-const CHUNK_LINE_MAX: usize = 4 * 1024;
+/// A chunk's size, and extensions that nobody uses, on one line: what comes with a chunk stays small beside it.
+const CHUNK_LINE_MAX: usize = 256;
+
+/// All trailers: a digest and a status, in life.
+const TRAILERS_MAX: usize = 8 * 1024;
 
 /// What is still to come.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,13 +73,17 @@ impl Framing {
             let next = match self {
                 Self::Over => return Ok(Step::Over),
                 Self::Trailers => return self.trailers(bytes),
+                // The parser takes a line without a digit for a size of 0, which would end the body.
+                Self::ChunkSize if bytes.first().is_some_and(|first| !first.is_ascii_hexdigit()) => {
+                    return Err(AskError::Malformed("a broken chunk size"));
+                }
                 Self::ChunkSize => match httparse::parse_chunk_size(bytes) {
-                    Ok(httparse::Status::Complete((len, size))) => {
+                    Ok(httparse::Status::Complete((len, size))) if len <= CHUNK_LINE_MAX => {
                         bytes.advance(len);
                         if size == 0 { Self::Trailers } else { Self::Chunk(size) }
                     }
                     Ok(httparse::Status::Partial) if bytes.len() <= CHUNK_LINE_MAX => return Ok(Step::More),
-                    Ok(httparse::Status::Partial) | Err(_) => return Err(AskError::Malformed("a broken chunk size")),
+                    Ok(_) | Err(_) => return Err(AskError::Malformed("a broken chunk size")),
                 },
                 Self::ChunkEnd => match bytes.get(..2) {
                     Some(b"\r\n") => {
@@ -116,7 +123,7 @@ impl Framing {
                 *self = Self::Over;
                 Ok(if trailers.is_empty() { Step::Over } else { Step::Trailers(trailers) })
             }
-            Ok(httparse::Status::Partial) if bytes.len() <= HEAD_BYTES_MAX => Ok(Step::More),
+            Ok(httparse::Status::Partial) if bytes.len() <= TRAILERS_MAX => Ok(Step::More),
             Ok(httparse::Status::Partial) | Err(_) => Err(AskError::Malformed("broken trailers")),
         }
     }

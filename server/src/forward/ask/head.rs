@@ -5,13 +5,22 @@ use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
-use proxy::head::INNER_FIELDS_MAX;
+use proxy::head::{INNER_FIELDS_MAX, INNER_HEAD_BUFFER};
 
 use super::AskError;
 use super::framing::Framing;
 
 /// Most heads are shorter, and then their buffer does not grow.
 const HEAD_USUAL: usize = 512;
+
+/// The longest end of a head, in bytes.
+pub(super) const END_MAX: usize = 4;
+
+/// Whether a head may end in these bytes: an empty line, which some senders end with a bare line feed.
+pub(super) fn ends_in(bytes: &[u8]) -> bool {
+    let mut ends = memchr::memchr_iter(b'\n', bytes);
+    ends.any(|at| matches!(bytes.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
+}
 
 pub(super) fn encode(parts: &Parts) -> Bytes {
     let mut out = BytesMut::with_capacity(HEAD_USUAL);
@@ -50,6 +59,7 @@ fn parse_one(bytes: &mut Bytes) -> Result<Option<Response<()>>, AskError> {
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let len = match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields).map_err(malformed)? {
+        httparse::Status::Complete(len) if len > INNER_HEAD_BUFFER => return Err(AskError::TooLong),
         httparse::Status::Complete(len) => len,
         httparse::Status::Partial => return Ok(None),
     };
