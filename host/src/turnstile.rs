@@ -43,11 +43,10 @@ impl Turnstile {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::time::Duration;
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_waits_in_its_work_holds_up_nobody() {
         let turnstile = Turnstile::new();
         let order = Cell::new(Vec::new());
@@ -56,15 +55,17 @@ mod tests {
             told.push(name);
             order.set(told);
         };
+        let answer = tokio::sync::Notify::new();
         let slow = turnstile.pass(async {
             tell("slow begins");
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            answer.notified().await;
             tell("slow ends");
         });
         let quick = turnstile.pass(async {
             tell("quick begins");
             tokio::task::yield_now().await;
             tell("quick ends");
+            answer.notify_one();
         });
         tokio::join!(biased; slow, quick);
         assert_eq!(order.take(), ["slow begins", "quick begins", "quick ends", "slow ends"]);
