@@ -28,7 +28,9 @@ pub(crate) fn metric(address: SocketAddr, name: &str) -> Result<f64> {
 fn ask(address: SocketAddr, path: &str) -> Result<TcpStream> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(ANSWER_MAX))?;
-    write!(socket, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    // In one piece: who answers after the first line may close before a second is written.
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
     Ok(socket)
 }
 
