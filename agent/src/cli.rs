@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use host::{Host, Workers};
+use host::Host;
 use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
 
 use crate::config::{AgentConfig, ClientIdentity, ServerUrl, TargetTls};
@@ -111,10 +111,7 @@ pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) 
     }
     values.read("drain", flags::duration, &mut config.drain_max);
     values.read("health-addr", flags::optional(flags::address), &mut config.health_addr);
-    values.read("log-level", flags::log_level, &mut config.process.log_level);
-    if let Some(given) = values.get("worker-threads", flags::count).filter(|given| *given > 0) {
-        config.process.workers = Workers::Exactly(given);
-    }
+    config.process.read(&mut values);
     values.finish(Command::Run { config: Box::new(config), warnings })
 }
 

@@ -5,7 +5,6 @@ mod server_url;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use host::{LogLevel, Workers};
 use proxy::flags::HostPort;
 use proxy::program::ProcessConfig;
 use secrecy::SecretString;
@@ -100,7 +99,7 @@ impl AgentConfig {
             // The grace that Kubernetes gives a pod.
             drain_max: Duration::from_secs(30),
             health_addr: Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8081)),
-            process: ProcessConfig { log_level: LogLevel::Info, workers: Workers::HalfOfCpus },
+            process: ProcessConfig::default(),
         }
     }
 }

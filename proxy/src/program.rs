@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use host::{Drain, Host, LogLevel, Workers};
 
-use crate::flags::{ConfigError, Mistakes};
+use crate::flags::{self, ConfigError, Mistakes, Values};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -72,6 +72,22 @@ pub struct ProcessConfig {
     pub log_level: LogLevel,
     /// Threads that serve.
     pub workers: Workers,
+}
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        Self { log_level: LogLevel::Info, workers: Workers::HalfOfCpus }
+    }
+}
+
+impl ProcessConfig {
+    /// Reads the flags `log-level` and `worker-threads`.
+    pub fn read(&mut self, values: &mut Values) {
+        values.read("log-level", flags::log_level, &mut self.log_level);
+        if let Some(given) = values.get("worker-threads", flags::count).filter(|given| *given > 0) {
+            self.workers = Workers::Exactly(given);
+        }
+    }
 }
 
 /// Does what a command line asked for, to the end of the process. `run` serves until its drain has ended.

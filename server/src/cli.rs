@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use host::{Host, Workers};
+use host::Host;
 use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
 
 use crate::config::{InternalTls, ServerConfig, TlsFiles, clusters};
@@ -247,10 +247,7 @@ fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> R
     }
     values.read("park-max", flags::duration, &mut config.park_max);
     values.read("drain", flags::duration, &mut config.drain_max);
-    values.read("log-level", flags::log_level, &mut config.process.log_level);
-    if let Some(given) = values.get("worker-threads", flags::count).filter(|given| *given > 0) {
-        config.process.workers = Workers::Exactly(given);
-    }
+    config.process.read(&mut values);
     refuse_equal_listeners(&mut values, &config);
     values.finish(Command::Run { config: Box::new(config), warnings })
 }

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 pub use host::tls::ServerFiles as TlsFiles;
-use host::{LogLevel, Workers};
 use proxy::program::ProcessConfig;
 
 pub use clusters::ClusterConfig;
@@ -80,7 +79,7 @@ impl Default for ServerConfig {
             clusters_file: None,
             tls: None,
             internal_tls: InternalTls::Off,
-            process: ProcessConfig { log_level: LogLevel::Info, workers: Workers::HalfOfCpus },
+            process: ProcessConfig::default(),
             rate_limit: 0,
             // client-go waits at least as long before it repeats a 429.
             rate_wait_max: Duration::from_secs(1),
