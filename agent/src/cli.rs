@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use host::Host;
+use host::watched::Contents;
 use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
+use secrecy::SecretString;
 
-use crate::config::{AgentConfig, ClientIdentity, ServerUrl, TargetTls};
+use crate::config::{AgentConfig, ClientIdentity, ServerUrl, TargetTls, TunnelToken};
+use crate::connect;
 
 const VERSION: &str = concat!("postern-agent ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -16,6 +19,7 @@ pub(crate) const FLAGS: &[Section] = &[
         flags: &[
             Flag::value("server", "URL", "WebSocket URL of the hub: wss://hub.example/connect").env("SERVER_URL"),
             Flag::value("token", "TOKEN", "What this agent presents to the hub; better given by environment").env("TOKEN"),
+            Flag::value("token-file", "FILE", "A file with the token in its place, read again when it changes"),
             Flag::value("server-ca-cert", "FILE", "CA that signed the hub's certificate; else the machine's own roots"),
             Flag::value("client-cert", "FILE", "Certificate chain to present to the hub, for mutual TLS"),
             Flag::value("client-key", "FILE", "Its private key"),
@@ -94,12 +98,10 @@ pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) 
     }
     let mut warnings = Vec::new();
     let server = read_server(&mut values, &mut warnings);
-    let token = values.get("token", flags::secret);
-    if token.is_none() && !values.is_given("token") {
-        values.fail("token", "is needed, or the environment variable TOKEN");
-    }
+    let token = read_token(&mut values, host, &mut warnings);
     // With a part missing the rest is still read, for its mistakes.
-    let (server, token) = (server.unwrap_or_else(unusable_server), token.unwrap_or_default());
+    let (server, token) =
+        (server.unwrap_or_else(unusable_server), token.unwrap_or_else(|| TunnelToken::Fixed(SecretString::default())));
     let mut config = AgentConfig::new(server, token);
     read_hub(&mut values, host, &mut config);
     read_target(&mut values, host, &mut config, &mut warnings);
@@ -156,6 +158,33 @@ fn read_server(values: &mut Values, warnings: &mut Vec<String>) -> Option<Server
         (false, false) => values.fail("server", "ws:// is not encrypted; use wss://, or allow it with --allow-insecure-server"),
     }
     Some(server)
+}
+
+fn read_token(values: &mut Values, host: &Host, warnings: &mut Vec<String>) -> Option<TunnelToken> {
+    let fixed = values.get("token", flags::secret);
+    let file = values.get("token-file", flags::optional(flags::path)).flatten();
+    match file {
+        Some(path) => {
+            if values.is_from_env("token") {
+                warnings.push("TOKEN is set and has no effect, because --token-file is given".to_owned());
+            } else if values.is_given("token") {
+                values.fail("token-file", "says the same as --token: give one of them");
+            }
+            match connect::read_token(&Contents::read(host, std::slice::from_ref(&path)), &path) {
+                Ok(_) => Some(TunnelToken::File(path)),
+                Err(problem) => {
+                    values.fail("token-file", problem);
+                    None
+                }
+            }
+        }
+        None => {
+            if !values.is_given("token") {
+                values.fail("token", "is needed, or the environment variable TOKEN, or --token-file");
+            }
+            fixed.map(TunnelToken::Fixed)
+        }
+    }
 }
 
 /// Stands in for a server that was not given, or wrongly; never run on.

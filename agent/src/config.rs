@@ -20,7 +20,7 @@ pub struct AgentConfig {
     /// Where to dial.
     pub server: ServerUrl,
     /// What the agent presents there.
-    pub token: SecretString,
+    pub token: TunnelToken,
     /// CA of the hub's certificate, in PEM; `None` = the machine's own roots.
     pub server_ca_cert: Option<String>,
     /// Certificate and key to present to the hub.
@@ -51,6 +51,21 @@ pub struct AgentConfig {
     pub process: ProcessConfig,
 }
 
+/// What an agent presents to its hub.
+#[derive(Debug, Clone)]
+pub enum TunnelToken {
+    /// For the life of the process.
+    Fixed(SecretString),
+    /// In this file; read again when it changes.
+    File(String),
+}
+
+impl From<SecretString> for TunnelToken {
+    fn from(token: SecretString) -> Self {
+        Self::Fixed(token)
+    }
+}
+
 /// Certificate files in PEM; read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientIdentity {
@@ -76,10 +91,10 @@ pub enum TargetTls {
 
 impl AgentConfig {
     /// The defaults of an agent that dials `server` with `token`.
-    pub fn new(server: ServerUrl, token: SecretString) -> Self {
+    pub fn new(server: ServerUrl, token: impl Into<TunnelToken>) -> Self {
         Self {
             server,
-            token,
+            token: token.into(),
             server_ca_cert: None,
             client_identity: None,
             target: HostPort { host: "kubernetes.default.svc".to_owned(), port: 443 },

@@ -1,6 +1,7 @@
 //! The loop that keeps the agent connected: dial, serve, back off, again, for ever.
 
 mod dial;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tunnel::{Reason, SessionHandle};
 use crate::Agent;
 use crate::serve;
 pub(crate) use dial::{Dialed, Dialer};
+pub(crate) use token::{Token, read_token};
 
 /// The first ceiling of the back-off; each wait is drawn below its ceiling.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -36,6 +38,7 @@ enum Turn {
 /// The session that is to be replaced by the next one.
 struct Old {
     handle: SessionHandle,
+    identity: u64,
     began: Instant,
     /// Whether it stays if it is trusted again before the next one is there.
     suspect: bool,
@@ -74,9 +77,14 @@ pub(crate) async fn stay_connected(agent: Arc<Agent>, mut drain: Drain) {
                 if let Some(old) = old.take() {
                     old.handle.go_away(Reason::Draining, agent.config.drain_max);
                 }
-                (Duration::ZERO, Some((begin(&agent, session), Instant::now())))
+                let identity = session.identity;
+                (Duration::ZERO, Some((begin(&agent, session), identity, Instant::now())))
             }
             Outcome::Dialed(Err(error)) => {
+                if error.is_of_hubs_certificate() {
+                    // Who would not be dialled now is not served either, over whatever was dialled earlier.
+                    agent.disown_hub();
+                }
                 let chance = agent.host.chance();
                 let wait = match error.is_answered() {
                     true => backoff.next(chance),
@@ -88,13 +96,13 @@ pub(crate) async fn stay_connected(agent: Arc<Agent>, mut drain: Drain) {
             }
             Outcome::Trusted => {
                 tracing::info!("the hub answers again on the session that it has");
-                (Duration::ZERO, old.take().map(|old| (old.handle, old.began)))
+                (Duration::ZERO, old.take().map(|old| (old.handle, old.identity, old.began)))
             }
         };
         let wait = match held {
             None => wait,
-            Some((handle, began)) => {
-                let turn = watch(&agent, &handle, began, &mut drain).await;
+            Some((handle, identity, began)) => {
+                let turn = watch(&agent, &handle, identity, began, &mut drain).await;
                 let was_calm = began.elapsed() >= CALM;
                 if was_calm {
                     backoff.reset();
@@ -105,7 +113,7 @@ pub(crate) async fn stay_connected(agent: Arc<Agent>, mut drain: Drain) {
                     Turn::DialAnother => Some(false),
                     Turn::Suspect => Some(true),
                 };
-                old = suspect.map(|suspect| Old { handle, began, suspect });
+                old = suspect.map(|suspect| Old { handle, identity, began, suspect });
                 match suspect {
                     Some(true) => Duration::ZERO,
                     Some(false) if was_calm => Duration::ZERO,
@@ -135,7 +143,7 @@ fn begin(agent: &Arc<Agent>, session: Dialed) -> SessionHandle {
     handle
 }
 
-async fn watch(agent: &Agent, session: &SessionHandle, began: Instant, drain: &mut Drain) -> Turn {
+async fn watch(agent: &Agent, session: &SessionHandle, identity: u64, began: Instant, drain: &mut Drain) -> Turn {
     let too_old = async {
         match agent.config.session_age_max {
             Some(age) => tokio::time::sleep_until(began + age).await,
@@ -153,6 +161,10 @@ async fn watch(agent: &Agent, session: &SessionHandle, began: Instant, drain: &m
         () = session.suspicion(true) => {
             tracing::info!("the hub does not answer; another session is dialled beside this one");
             Turn::Suspect
+        }
+        () = agent.dialer.identity_changed(identity) => {
+            tracing::info!("what the hub is shown or known by has changed; another session is dialled with it");
+            Turn::DialAnother
         }
         () = too_old => {
             tracing::info!("the session is renewed before it is too old");

@@ -15,15 +15,16 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use host::tls::{ALPN_HTTP, ALPN_HTTP1, ClientFiles, ClientTls};
+use host::tls::{ClientFiles, ClientTls};
 use host::{Door, Drain, Host};
 use tunnel::{Budget, Reason, SessionHandle};
 
 pub use config::AgentConfig;
+use proxy::flags::ConfigError;
 pub use proxy::program::StartError;
 
 use config::TargetTls;
-use connect::Dialer;
+use connect::{Dialer, Token};
 use metrics::Metrics;
 use upstream::Upstream;
 
@@ -73,10 +74,13 @@ struct Agent {
 impl Agent {
     fn new(config: AgentConfig, host: Host) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let tls = target_tls(&config, &host, ALPN_HTTP)?.zip(target_tls(&config, &host, ALPN_HTTP1)?);
+        let tls = target_tls(&config, &host)?;
         let upstream = Upstream::new(host.clone(), config.target.clone(), tls, config.sa_token_path.clone());
         let budget = Arc::new(Budget::new(config.process_budget));
-        let dialer = Dialer::new(host.clone(), config.clone(), server_tls(&config, &host)?, budget.clone());
+        let token = Token::new(&host, &config.token)
+            .map_err(|problem| StartError::Config(vec![ConfigError::new("--token-file", problem)]))?;
+        let shown = (server_tls(&config, &host)?, token);
+        let dialer = Dialer::new(host.clone(), config.clone(), shown, budget.clone());
         let metrics = Metrics::new(&host, budget);
         Ok(Self { config, host, dialer, upstream, metrics, sessions: Mutex::default() })
     }
@@ -92,6 +96,14 @@ impl Agent {
 
     fn is_connected(&self) -> bool {
         self.sessions().values().any(SessionHandle::is_open)
+    }
+
+    /// Ends all sessions: who is at their other end could not prove to be the hub any longer.
+    fn disown_hub(&self) {
+        for session in self.sessions().values() {
+            tracing::warn!("a session is ended: the hub's certificate is trusted no longer");
+            session.close(Reason::Revoked);
+        }
     }
 
     /// Drains: takes no new requests and lets what runs finish, within its time.
@@ -139,16 +151,16 @@ fn server_tls(config: &AgentConfig, host: &Host) -> Result<Option<ClientTls>, St
     let identity = config.client_identity.clone().map(|identity| (identity.cert, identity.key));
     let files = ClientFiles { ca: config.server_ca_cert.clone(), identity, insecure: false };
     let path = config.server_ca_cert.clone().unwrap_or_default();
-    let tls = ClientTls::new(host.clone(), files, ALPN_HTTP1);
+    let tls = ClientTls::new(host, "server-tls", files);
     tls.map(Some).map_err(|source| StartError::Material { flag: "server-ca-cert", path, source: Box::new(source) })
 }
 
-fn target_tls(config: &AgentConfig, host: &Host, alpn: &'static [&'static [u8]]) -> Result<Option<ClientTls>, StartError> {
+fn target_tls(config: &AgentConfig, host: &Host) -> Result<Option<ClientTls>, StartError> {
     let (files, path) = match &config.target_tls {
         TargetTls::Plain => return Ok(None),
         TargetTls::Unverified => (ClientFiles { insecure: true, ..ClientFiles::default() }, String::new()),
         TargetTls::Verified { ca_cert } => (ClientFiles { ca: Some(ca_cert.clone()), ..ClientFiles::default() }, ca_cert.clone()),
     };
-    let tls = ClientTls::new(host.clone(), files, alpn);
+    let tls = ClientTls::new(host, "target-tls", files);
     tls.map(Some).map_err(|source| StartError::Material { flag: "ca-cert", path, source: Box::new(source) })
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use host::tls::ClientTls;
+use host::tls::{Alpn, ClientTls};
 use host::{Connection, Host};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use http::uri::{Parts, PathAndQuery, Scheme};
@@ -100,8 +100,8 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// `tls` is one that offers HTTP/2 and HTTP/1.1, and one that offers HTTP/1.1 only.
-    pub(crate) fn new(host: Host, target: HostPort, tls: Option<(ClientTls, ClientTls)>, token_path: String) -> Self {
+    /// Without `tls` the target is spoken to plainly.
+    pub(crate) fn new(host: Host, target: HostPort, tls: Option<ClientTls>, token_path: String) -> Self {
         let speaks_http1_only = AtomicBool::new(tls.is_none());
         let token = TokenFile::new(host.clone(), token_path);
         let dialer = Arc::new(TargetDialer { host, target, tls });
@@ -202,15 +202,16 @@ fn bodiless_copy(request: &Request<Body>) -> Option<Request<Body>> {
 struct TargetDialer {
     host: Host,
     target: HostPort,
-    tls: Option<(ClientTls, ClientTls)>,
+    tls: Option<ClientTls>,
 }
 
 impl TargetDialer {
     /// A connection, and whether the target chose HTTP/2 on it.
     async fn dial(&self) -> Result<(Connection, bool), UpstreamError> {
         match &self.tls {
-            Some((tls, _)) => {
-                tls.connect(self.connect().await?, &self.target.host).await.map_err(|error| self.unreachable(error))
+            Some(tls) => {
+                let connected = tls.connect(self.connect().await?, &self.target.host, Alpn::Http).await;
+                connected.map_err(|error| self.unreachable(error))
             }
             None => Ok((self.connect().await?, false)),
         }
@@ -220,8 +221,8 @@ impl TargetDialer {
     async fn dial_http1(&self) -> Result<Connection, UpstreamError> {
         let connection = self.connect().await?;
         match &self.tls {
-            Some((_, tls)) => {
-                let connected = tls.connect(connection, &self.target.host).await;
+            Some(tls) => {
+                let connected = tls.connect(connection, &self.target.host, Alpn::Http1).await;
                 connected.map(|(connection, _)| connection).map_err(|error| self.unreachable(error))
             }
             None => Ok(connection),

@@ -7,6 +7,7 @@
 //! Knows nothing of tunnels, Kubernetes or HTTP routes.
 
 mod backoff;
+pub mod certificate;
 mod connection;
 mod door;
 mod drain;
@@ -17,6 +18,7 @@ mod tasks;
 mod telemetry;
 pub mod tls;
 mod turnstile;
+pub mod watched;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -33,6 +35,9 @@ pub use drain::{Drain, DrainSwitch};
 pub use process::{Workers, run_process};
 pub use tasks::Tasks;
 pub use telemetry::{LogLevel, init_logging};
+pub use watched::Watched;
+
+use watched::Ledger;
 
 /// A boxed future, the shape of every call through the door.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -43,6 +48,10 @@ pub const RESOLVE_MAX: Duration = Duration::from_secs(10);
 /// How long one address may take to answer a dial: two SYN retransmissions (1 + 2 s) and a little. The kernel's third comes
 /// 4 s after its second, its fourth 8 s later; a new dial begins at the first, so that a way that heals is found soon.
 pub const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// The longest file that is read: a clusters file of four thousand entries, or a machine's trust store five times over. What is
+/// longer is surely another file, and is refused unread.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// How long an address may say nothing before the next one is tried beside it: what RFC 8305 section 8 recommends.
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -55,7 +64,7 @@ pub trait System: Send + Sync + 'static {
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Connection>>;
     /// Binds a listener; port 0 takes any free port.
     fn listen(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listen>>>;
-    /// The whole content of a file.
+    /// The whole content of a regular file of at most [`FILE_BYTES_MAX`]; anything else is an error.
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>>;
     /// The time of day, for people and certificates, never for measuring.
     fn wall_clock(&self) -> SystemTime;
@@ -76,12 +85,13 @@ pub trait Listen: Send + Sync {
 pub struct Host {
     system: Arc<dyn System>,
     tasks: Tasks,
+    ledger: Arc<Ledger>,
 }
 
 impl Host {
     /// A host over `system` whose tasks are counted in `tasks`.
     pub fn new(system: Arc<dyn System>, tasks: Tasks) -> Self {
-        Self { system, tasks }
+        Self { system, tasks, ledger: Arc::default() }
     }
 
     /// The operating system of this machine.
@@ -138,7 +148,7 @@ impl Host {
         self.system.listen(addr).await
     }
 
-    /// Reads a file whole.
+    /// Reads a regular file of at most [`FILE_BYTES_MAX`] whole.
     pub fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
         self.system.read_file(path)
     }
@@ -156,6 +166,11 @@ impl Host {
     /// Runs `future` as a named task of this host.
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(name, future);
+    }
+
+    /// What the process's watched files have come to.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     /// The host's tasks.

@@ -10,6 +10,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::Host;
+use crate::tls::ExpiryMetrics;
+use crate::watched::LedgerMetrics;
 
 /// The content type of [`metrics_text`] (OpenMetrics 1.0, section "Overall Structure").
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,6 +27,8 @@ pub fn registry(host: &Host, version: &'static str) -> Registry {
     let mut registry = Registry::default();
     registry.register("build", "What runs here", Info::new([("version", version)]));
     registry.register_collector(Box::new(Process(host.clone())));
+    registry.register_collector(Box::new(LedgerMetrics(host.ledger().clone())));
+    registry.register_collector(Box::new(ExpiryMetrics(host.ledger().clone())));
     registry
 }
 

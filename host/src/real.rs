@@ -1,14 +1,14 @@
 //! The operating system behind Host: the only file of the product that touches it.
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the one door to the operating system")]
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{BoxFuture, Connection, Listen, System};
+use crate::{BoxFuture, Connection, FILE_BYTES_MAX, Listen, System};
 
 /// The kernel may hold this much unsent data of one connection; more would sit below our scheduler, where an urgent
 /// frame cannot overtake it. Half of the tunnel's `unsent_max`, the other half is in TLS and WebSocket buffers.
@@ -49,7 +49,18 @@ impl System for Real {
     }
 
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
+        let kind = std::fs::metadata(path)?;
+        // Asked before it is opened: opening a pipe waits for its writer.
+        if !kind.is_file() {
+            let what = if kind.is_dir() { "is a directory" } else { "is no regular file" };
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+        match bytes.len() > FILE_BYTES_MAX {
+            true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("has more than {FILE_BYTES_MAX} bytes"))),
+            false => Ok(bytes),
+        }
     }
 
     fn wall_clock(&self) -> SystemTime {

@@ -3,36 +3,48 @@
 //! A set that cannot be used is refused with a log line and the old one stays. Sessions are never resumed: a resumed
 //! session is not verified again and would outlive a change of trust. Validity is judged by the host's wall clock.
 
-use std::fmt;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+mod any;
+mod expiry;
+mod material;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, DEFAULT_VERSIONS, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
-use tokio::time::{Instant, timeout};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::certificate::PeerCertificate;
 use crate::turnstile::Turnstile;
+use crate::watched::{Contents, Unread, Watched};
 use crate::{Connection, Host};
-
-/// How often files are looked at, at most, and only when they are needed: a stat and a read of a few KiB.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) use expiry::ExpiryMetrics;
+pub use expiry::METRICS;
+use material::{ClientMaterial, ServerMaterial};
 
 /// How long a handshake may take: four flights over a satellite link and a loss.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
-/// HTTP/2 and HTTP/1.1, in this order.
-pub const ALPN_HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
+/// Which protocols are offered or accepted (RFC 7301), in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alpn {
+    /// HTTP/2 and HTTP/1.1.
+    Http,
+    /// HTTP/1.1 only, for connections that are to be upgraded.
+    Http1,
+}
 
-/// HTTP/1.1 only, for connections that are to be upgraded.
-pub const ALPN_HTTP1: &[&[u8]] = &[b"http/1.1"];
+impl Alpn {
+    /// Their names on the wire.
+    pub fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Self::Http1 => vec![b"http/1.1".to_vec()],
+        }
+    }
+}
 
 /// Makes the one provider of cryptography the process's default; the first thing that a program does.
 pub fn use_provider() {
@@ -47,8 +59,10 @@ pub struct ServerFiles {
     pub cert: String,
     /// Its private key, PEM.
     pub key: String,
-    /// CA of client certificates, PEM; with it a client certificate is required.
+    /// CA of client certificates, PEM; with it a client certificate is asked for.
     pub client_ca: Option<String>,
+    /// Whether a client without a certificate is turned away, where there is a CA.
+    pub client_required: bool,
 }
 
 /// The files of a TLS client.
@@ -71,7 +85,7 @@ pub enum TlsError {
         /// The file.
         path: String,
         /// What the system said.
-        source: io::Error,
+        source: Unread,
     },
     /// The file holds nothing usable.
     #[error("{path} holds no {what}")]
@@ -93,252 +107,94 @@ pub enum TlsError {
 
 /// Accepts TLS connections.
 pub struct ServerTls {
-    config: Reloaded<ServerConfig>,
+    material: Arc<Watched<ServerMaterial>>,
     turnstile: Turnstile,
+    host: Host,
 }
 
 impl ServerTls {
-    /// Reads `files`; `alpn` is offered in its order.
-    pub fn new(host: Host, files: ServerFiles, alpn: &'static [&'static [u8]]) -> Result<Self, TlsError> {
+    /// Reads `files` and goes on watching them; `name` says in logs and metrics whose they are.
+    ///
+    /// # Errors
+    /// What is wrong with the files now.
+    pub fn new(host: &Host, name: &'static str, files: ServerFiles, alpn: Alpn) -> Result<Self, TlsError> {
         let paths = [Some(files.cert.clone()), Some(files.key.clone()), files.client_ca.clone()];
-        let build = move |host: &Host| server_config(host, &files, alpn);
-        let config = Reloaded::new(host, paths.into_iter().flatten().collect(), Box::new(build))?;
-        Ok(Self { config, turnstile: Turnstile::new() })
+        let clock = host.clone();
+        let build = move |contents: &Contents| ServerMaterial::new(&clock, contents, &files, alpn);
+        let material = Watched::new(host, name, paths.into_iter().flatten().collect(), build)?;
+        expiry::watch(host, name, &material);
+        Ok(Self { material, turnstile: Turnstile::new(), host: host.clone() })
     }
 
-    /// Shakes hands, within a time limit; who shakes hands beside it takes turns with it.
-    pub async fn accept(&self, connection: Connection) -> io::Result<Connection> {
-        let acceptor = TlsAcceptor::from(self.config.get());
+    /// Shakes hands, within a time limit; who shakes hands beside it takes turns with it. Says also whose certificate the
+    /// client has shown, if it has.
+    pub async fn accept(&self, connection: Connection) -> io::Result<(Connection, Option<PeerCertificate>)> {
+        let acceptor = TlsAcceptor::from(self.material.get().config.clone());
         let peer = connection.peer();
         let handshake = self.turnstile.pass(acceptor.accept(connection));
         let tls = timeout(HANDSHAKE_MAX, handshake).await.map_err(|_| timed_out())??;
-        Ok(Connection::new(tls, peer))
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        let certificate = match chain {
+            [] => None,
+            // Verified, and yet not to be read: whose it is cannot be said, so it is nobody's.
+            chain => Some(PeerCertificate::of(chain).ok_or_else(|| io::Error::other("the client's certificate cannot be read"))?),
+        };
+        Ok((Connection::new(tls, peer), certificate))
+    }
+
+    /// Whether a client with this certificate would still be let in, as far as its issuer is concerned: the CA may have been
+    /// replaced. That time has run out since it was let in is no reason to end what it does.
+    pub fn trusts(&self, certificate: &PeerCertificate) -> bool {
+        self.material.get().trusts(certificate, self.host.wall_clock())
+    }
+
+    /// Resolves at the first change of the material after this call.
+    pub fn changed(&self) -> OwnedNotified {
+        self.material.changed()
     }
 }
 
 /// Opens TLS connections.
-pub struct ClientTls(Reloaded<ClientConfig>);
+pub struct ClientTls(Arc<Watched<ClientMaterial>>);
 
 impl ClientTls {
-    /// Reads `files`; `alpn` is offered in its order.
-    pub fn new(host: Host, files: ClientFiles, alpn: &'static [&'static [u8]]) -> Result<Self, TlsError> {
+    /// Reads `files` and goes on watching them; `name` says in logs and metrics whose they are.
+    ///
+    /// # Errors
+    /// What is wrong with the files now.
+    pub fn new(host: &Host, name: &'static str, files: ClientFiles) -> Result<Self, TlsError> {
         let identity = files.identity.clone().map(|(cert, key)| [cert, key]);
         let paths = files.ca.iter().cloned().chain(identity.into_iter().flatten()).collect();
-        let build = move |host: &Host| client_config(host, &files, alpn);
-        Ok(Self(Reloaded::new(host, paths, Box::new(build))?))
+        let clock = host.clone();
+        let build = move |contents: &Contents| ClientMaterial::new(&clock, contents, &files);
+        let material = Watched::new(host, name, paths, build)?;
+        expiry::watch(host, name, &material);
+        Ok(Self(material))
     }
 
     /// Shakes hands with `name`, within a time limit; says also whether HTTP/2 was chosen.
-    pub async fn connect(&self, connection: Connection, name: &str) -> io::Result<(Connection, bool)> {
+    pub async fn connect(&self, connection: Connection, name: &str, alpn: Alpn) -> io::Result<(Connection, bool)> {
         let server_name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
-        let connector = TlsConnector::from(self.0.get());
+        let connector = TlsConnector::from(self.0.get().config(alpn));
         let peer = connection.peer();
         let tls = timeout(HANDSHAKE_MAX, connector.connect(server_name, connection)).await.map_err(|_| timed_out())??;
         let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok((Connection::new(tls, peer), is_http2))
     }
-}
 
-type Build<T> = Box<dyn Fn(&Host) -> Result<T, TlsError> + Send + Sync>;
-
-/// A value made of files, made again when their content changes.
-struct Reloaded<T> {
-    host: Host,
-    paths: Vec<String>,
-    build: Build<T>,
-    state: Mutex<State<T>>,
-}
-
-struct State<T> {
-    value: Arc<T>,
-    contents: Vec<Option<Vec<u8>>>,
-    looked_at: Instant,
-}
-
-impl<T> Reloaded<T> {
-    fn new(host: Host, paths: Vec<String>, build: Build<T>) -> Result<Self, TlsError> {
-        let contents = contents(&host, &paths);
-        let state = State { value: Arc::new(build(&host)?), contents, looked_at: Instant::now() };
-        Ok(Self { host, paths, build, state: Mutex::new(state) })
+    /// How often the material has changed.
+    pub fn n_changes(&self) -> u64 {
+        self.0.n_changes()
     }
 
-    fn get(&self) -> Arc<T> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.looked_at.elapsed() >= RELOAD_INTERVAL {
-            state.looked_at = Instant::now();
-            let contents = contents(&self.host, &self.paths);
-            if contents != state.contents {
-                match (self.build)(&self.host) {
-                    Ok(value) => {
-                        tracing::info!(files = ?self.paths, "TLS material replaced");
-                        state.value = Arc::new(value);
-                    }
-                    Err(error) => tracing::warn!(%error, "new TLS material refused, the old one stays"),
-                }
-                // A broken set is told once, and tried again when it changes.
-                state.contents = contents;
-            }
-        }
-        state.value.clone()
+    /// Resolves at the first change of the material after this call.
+    pub fn changed(&self) -> OwnedNotified {
+        self.0.changed()
     }
-}
-
-fn contents(host: &Host, paths: &[String]) -> Vec<Option<Vec<u8>>> {
-    paths.iter().map(|path| host.read_file(path).ok()).collect()
-}
-
-fn server_config(host: &Host, files: &ServerFiles, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder_with_details(provider(), Arc::new(WallClock(host.clone())));
-    let builder = builder.with_protocol_versions(DEFAULT_VERSIONS).map_err(|error| unusable(&files.cert, &error))?;
-    let builder = match &files.client_ca {
-        Some(path) => {
-            let roots = Arc::new(roots(host, path)?);
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(|error| unusable(path, &error))?;
-            builder.with_client_cert_verifier(verifier)
-        }
-        None => builder.with_no_client_auth(),
-    };
-    let (chain, key) = identity(host, &files.cert, &files.key)?;
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(&files.cert, &error))?;
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(config)
-}
-
-fn client_config(host: &Host, files: &ClientFiles, alpn: &[&[u8]]) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder_with_details(provider(), Arc::new(WallClock(host.clone())));
-    let versions = builder.with_protocol_versions(DEFAULT_VERSIONS);
-    let builder = versions.map_err(|error| unusable(files.ca.as_deref().unwrap_or_default(), &error))?;
-    let builder = if files.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny))
-    } else {
-        let (roots, path) = match &files.ca {
-            Some(path) => (roots(host, path)?, path.as_str()),
-            None => (native_roots(), "the machine's trust store"),
-        };
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-        builder.with_webpki_verifier(verifier.map_err(|error| unusable(path, &error))?)
-    };
-    let mut config = match &files.identity {
-        Some((cert, key_path)) => {
-            let (chain, key) = identity(host, cert, key_path)?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| unusable(cert, &error))?
-        }
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(config)
-}
-
-fn identity(host: &Host, cert: &str, key: &str) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let chain = certificates(host, cert)?;
-    let key = PrivateKeyDer::from_pem_slice(&read(host, key)?)
-        .map_err(|_| TlsError::Content { path: key.to_owned(), what: "private key in PEM" })?;
-    Ok((chain, key))
-}
-
-fn roots(host: &Host, path: &str) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(host, path)? {
-        roots.add(certificate).map_err(|error| unusable(path, &error))?;
-    }
-    Ok(roots)
-}
-
-fn native_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let loaded = rustls_native_certs::load_native_certs();
-    for error in &loaded.errors {
-        tracing::warn!(%error, "a file of the machine's trust store was passed over");
-    }
-    roots.add_parsable_certificates(loaded.certs);
-    roots
-}
-
-fn certificates(host: &Host, path: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let content = || TlsError::Content { path: path.to_owned(), what: "certificate in PEM" };
-    let pem = read(host, path)?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|_| content())?;
-    if certificates.is_empty() { Err(content()) } else { Ok(certificates) }
-}
-
-fn read(host: &Host, path: &str) -> Result<Vec<u8>, TlsError> {
-    host.read_file(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
-}
-
-fn unusable(path: &str, error: &dyn std::error::Error) -> TlsError {
-    TlsError::Unusable { path: path.to_owned(), reason: error.to_string() }
 }
 
 fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
-}
-
-/// The process's provider of cryptography.
-fn provider() -> Arc<CryptoProvider> {
-    use_provider();
-    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-}
-
-/// Tells rustls the time of day by which certificates are valid or not.
-struct WallClock(Host);
-
-impl fmt::Debug for WallClock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WallClock")
-    }
-}
-
-impl TimeProvider for WallClock {
-    fn current_time(&self) -> Option<UnixTime> {
-        self.0.wall_clock().duration_since(UNIX_EPOCH).ok().map(UnixTime::since_unix_epoch)
-    }
-}
-
-/// The verifier of `insecure`: the user has said that any certificate will do.
-#[derive(Debug)]
-struct AcceptAny;
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
-    }
-}
-
-fn algorithms() -> rustls::crypto::WebPkiSupportedAlgorithms {
-    rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms
 }
 
 #[cfg(test)]
@@ -347,6 +203,7 @@ mod tests {
     use tracing_test::traced_test;
 
     use super::*;
+    use crate::watched::LOOK_INTERVAL;
 
     #[tokio::test(start_paused = true)]
     #[traced_test]
@@ -361,24 +218,33 @@ mod tests {
             write("key", &made.signing_key.serialize_pem());
         };
         renew();
-        let files = ServerFiles { cert: path("cert"), key: path("key"), client_ca: None };
-        let tls = ServerTls::new(Host::real(), files.clone(), ALPN_HTTP).expect("usable material");
-        let first = tls.config.get();
+        let files = ServerFiles { cert: path("cert"), key: path("key"), client_ca: None, client_required: true };
+        let host = Host::real();
+        let tls = ServerTls::new(&host, "tls", files.clone(), Alpn::Http).expect("usable material");
+        let first = tls.material.get();
 
-        tokio::time::advance(RELOAD_INTERVAL).await;
-        assert!(Arc::ptr_eq(&first, &tls.config.get()), "unchanged files change nothing");
+        // More than it takes to look twice.
+        let changes = async |change: &dyn Fn()| {
+            let changed = tls.changed();
+            change();
+            timeout(4 * LOOK_INTERVAL, changed).await.is_ok()
+        };
+        assert!(!changes(&|| {}).await);
+        assert!(Arc::ptr_eq(&first, &tls.material.get()), "unchanged files change nothing");
 
-        renew();
-        tokio::time::advance(RELOAD_INTERVAL).await;
-        let second = tls.config.get();
+        assert!(changes(&renew).await);
+        let second = tls.material.get();
         assert!(!Arc::ptr_eq(&first, &second));
-        assert!(logs_contain("TLS material replaced"));
+        assert!(logs_contain("changed files were taken"));
 
-        write("key", "not a key");
-        tokio::time::advance(RELOAD_INTERVAL).await;
-        assert!(Arc::ptr_eq(&second, &tls.config.get()));
-        assert!(logs_contain("new TLS material refused, the old one stays"));
+        assert!(!changes(&|| write("key", "not a key")).await);
+        assert!(Arc::ptr_eq(&second, &tls.material.get()));
+        assert!(logs_contain("changed files are refused, what was there before stays"));
         assert!(logs_contain("holds no private key in PEM"));
-        assert!(ServerTls::new(Host::real(), files, ALPN_HTTP).is_err(), "at start it is a mistake");
+        let metrics = crate::ops::metrics_text(&crate::ops::registry(&host, "0"));
+        assert!(metrics.contains("config_files_refused_total{file=\"tls\"} 1\n"), "{metrics}");
+        assert!(metrics.contains("config_files_stale{file=\"tls\"} 1\n"), "{metrics}");
+        assert!(metrics.contains("certificate_expires_timestamp_seconds{file="), "{metrics}");
+        assert!(ServerTls::new(&Host::real(), "tls", files, Alpn::Http).is_err(), "at start it is a mistake");
     }
 }

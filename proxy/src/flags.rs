@@ -74,6 +74,11 @@ impl ConfigError {
     }
 }
 
+/// Every mistake found in one place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", Mistakes(.0))]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
 /// The environment as a value: the content of a variable, or `None`.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod expect;
+pub mod file;
 pub mod flags;
 pub mod head;
 pub mod hygiene;

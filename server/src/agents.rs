@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use host::certificate::PeerCertificate;
 use host::tls::ServerTls;
 use host::{Connection, Drain, Host, Late};
 use http::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER, UPGRADE};
@@ -25,11 +26,11 @@ use tunnel::handshake;
 use tunnel::id::{ClusterId, SessionId};
 use tunnel::{Budget, Protocol, Reason, Role, SessionConfig};
 
-use crate::auth::{TokenDigest, bearer};
+use crate::auth::bearer;
 use crate::config::ServerConfig;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::roster::Roster;
+use crate::trust::{Credential, Denied, Trust};
 
 /// How long an agent's head may take to come; what is not upgraded by then is not an agent.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,11 +42,14 @@ const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 /// token, must not use up the server.
 const SESSIONS_PER_CLUSTER_MAX: usize = 32;
 
+/// Digits at the end of an agent's name that are not logged: three quarters of the chance in it.
+const AGENT_NAME_HIDDEN: usize = 12;
+
 /// Serves agents' connections.
 pub(crate) struct Agents {
     pub(crate) host: Host,
-    pub(crate) tls: Option<ServerTls>,
-    pub(crate) roster: Arc<Roster>,
+    pub(crate) tls: Option<Arc<ServerTls>>,
+    pub(crate) trust: Arc<Trust>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) drain: Drain,
@@ -88,18 +92,18 @@ impl SessionLimits {
 /// Who an agent turned out to be.
 struct Admitted {
     cluster: ClusterId,
-    /// By which of its tokens.
-    token: TokenDigest,
+    /// By what.
+    credential: Credential,
 }
 
 impl Agents {
     /// Serves one connection until it is upgraded or ends.
     pub(crate) async fn serve(self: Arc<Self>, connection: Connection, late: Late) {
         let peer = connection.peer();
-        let connection = match &self.tls {
-            None => connection,
+        let (connection, certificate) = match &self.tls {
+            None => (connection, None),
             Some(tls) => match tls.accept(connection).await {
-                Ok(connection) => connection,
+                Ok((connection, certificate)) => (connection, certificate.map(Arc::new)),
                 Err(error) => {
                     tracing::info!(%peer, %error, "an agent's connection was not taken");
                     return;
@@ -109,7 +113,7 @@ impl Agents {
         let agents = self.clone();
         let service = service_fn(move |request| {
             let agents = agents.clone();
-            let mut response = agents.answer(peer, request, late);
+            let mut response = agents.answer(peer, certificate.clone(), request, late);
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 // Who is not an agent holds no place. Not by hyper's setting, which would spoil the `Connection` of a 101.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -129,10 +133,16 @@ impl Agents {
         }
     }
 
-    fn answer(self: &Arc<Self>, peer: SocketAddr, mut request: Request<Incoming>, late: Late) -> Response<Body> {
+    fn answer(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        certificate: Option<Arc<PeerCertificate>>,
+        mut request: Request<Incoming>,
+        late: Late,
+    ) -> Response<Body> {
         match request.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok"),
-            "/connect" => match self.admit(peer, &request, late) {
+            "/connect" => match self.admit(peer, certificate, &request, late) {
                 Ok((admitted, accept_key)) => {
                     let offer = request.headers().get(handshake::HEADER).map(HeaderValue::as_bytes);
                     let protocol = handshake::negotiate(offer);
@@ -149,6 +159,7 @@ impl Agents {
     fn admit(
         &self,
         peer: SocketAddr,
+        certificate: Option<Arc<PeerCertificate>>,
         request: &Request<Incoming>,
         late: Late,
     ) -> Result<(Admitted, String), Box<Response<Body>>> {
@@ -157,10 +168,14 @@ impl Agents {
         if headers.contains_key(ORIGIN) {
             return refused(StatusCode::FORBIDDEN, "browsers are not welcome here");
         }
-        let Some((cluster, token)) = bearer(headers).and_then(|token| self.roster.cluster_of(token)) else {
-            self.metrics.auth_failed("connect");
-            tracing::warn!(%peer, "an agent was refused: its token is missing or unknown");
-            return refused(StatusCode::UNAUTHORIZED, "the token is missing or unknown");
+        let (cluster, credential) = match self.trust.admit(bearer(headers), certificate) {
+            Ok(admitted) => admitted,
+            Err(denied) => {
+                self.metrics.auth_failed("connect");
+                tracing::warn!(%peer, "an agent was refused: {denied}");
+                let status = if denied == Denied::Token { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+                return refused(status, &denied.to_string());
+            }
         };
         let not_now = match late {
             _ if self.drain.is_started() => Some("the server is stopping"),
@@ -180,7 +195,7 @@ impl Agents {
             && hygiene::upgrade(request.version(), headers) == Some(Upgrade::WebSocket)
             && headers.get("sec-websocket-version").is_some_and(|version| version == "13");
         match headers.get("sec-websocket-key") {
-            Some(key) if is_websocket => Ok((Admitted { cluster, token }, derive_accept_key(key.as_bytes()))),
+            Some(key) if is_websocket => Ok((Admitted { cluster, credential }, derive_accept_key(key.as_bytes()))),
             _ => refused(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket (version 13) for agents"),
         }
     }
@@ -200,7 +215,7 @@ impl Agents {
 
     /// Holds a session from its hello to its end.
     async fn hold(&self, id: SessionId, admitted: &Admitted, protocol: Protocol, upgraded: hyper::upgrade::Upgraded) {
-        let Admitted { cluster, token } = admitted;
+        let Admitted { cluster, credential } = admitted;
         let Ok(parts) = upgraded.downcast::<TokioIo<Connection>>() else {
             tracing::error!("an agent's connection is not of the kind that was accepted");
             return;
@@ -211,11 +226,14 @@ impl Agents {
         let join = async {
             if joining.established().await.is_ok() {
                 let agent = joining.peer().map(|peer| peer.name).unwrap_or_default();
-                tracing::info!(?protocol, agent, "session up");
-                let has_entered = self.registry.join(cluster, id, joining.clone(), *token);
+                // Not all of its name, by which it is known to be the same again.
+                let agent = agent.get(..agent.len().saturating_sub(AGENT_NAME_HIDDEN)).unwrap_or_default();
+                let certificate = credential.certificate.as_ref().map(|certificate| certificate.fingerprint.to_string());
+                tracing::info!(?protocol, agent, token = %credential.token, certificate, "session up");
+                let has_entered = self.registry.join(cluster, id, joining.clone(), credential.clone());
                 // It may have been revoked since it was presented. Who revokes looks for sessions later than this. What did
                 // not enter would be found by nobody; its agent dials again.
-                if !has_entered || !self.roster.accepts(cluster, token) {
+                if !has_entered || self.trust.judge(cluster, credential).is_err() {
                     joining.close(Reason::Revoked);
                 }
             }

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use host::Host;
+use host::watched::Contents;
 use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
 
 use crate::config::{InternalTls, ServerConfig, TlsFiles, clusters};
 use crate::front_door::refusal::KINDS;
 use crate::kubeconfig::kubeconfig;
 use crate::metrics::METRICS;
+use crate::trust;
 
 const VERSION: &str = concat!("postern-server ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -60,6 +62,7 @@ pub(crate) const FLAGS: &[Section] = &[
             Flag::value("tls-cert", "FILE", "Certificate chain of both listeners; turns TLS on"),
             Flag::value("tls-key", "FILE", "Its private key"),
             Flag::value("tls-client-ca", "FILE", "CA that must have signed every client certificate; turns mutual TLS on"),
+            Flag::value("revoked-certs", "FILE", "SHA-256 fingerprints of client certificates that are good no longer, one in a line"),
             Flag::value(
                 "internal-tls",
                 "MODE",
@@ -176,14 +179,25 @@ A JSON list, at most 1 MiB, of objects with these keys, in any case. Unknown key
 | key | default | meaning |
 |---|---|---|
 | `id` | | the cluster's name in paths: `/tunnel/ID/`; 1-63 of `a-z`, `0-9`, `.` and `-`, alphanumeric at each end |
-| `token` | | what its agents present; no two clusters have the same |
+| `token` | | what its agents present; no two clusters have the same. `sha256:` and the 64 hexadecimal digits of its SHA-256 stand for it, so that the file holds no secret |
 | `tokens` | `[]` | a list of more tokens, beside `token` or for it: while one is rotated, old and new are both good |
+| `certificates` | `[]` | whose client certificate an agent must show beside a token: `uri:` and a URI of its subject alternative names, or `cn:` and its common name; one of the list is enough. Needs `--tls-client-ca`, and TLS that ends at this server: a gateway in front of it must pass it through |
 | `targetAddr` | `{}` | what a version 1 agent is asked to dial |
 | `alias` | | the name in logs and metrics for an `id` that breaks the rule above |
 
-The file is looked at every second and taken whole when it changes. A cluster or token that is gone loses its sessions at
-once; no other cluster notices. A file with mistakes is refused whole with a line in the log for each, and the list stays as
-it was; an empty list is a mistake too, so the last cluster is revoked by giving it another token. What came by environment stays for the life of the process.
+An empty list is a mistake, so the last cluster is revoked by giving it another token. What came by environment stays for the
+life of the process.
+
+## Files that change
+
+Every file that is named above is looked at four times a second and taken whole once two looks agree, so within half a second
+and a moment; the kubelet may need a minute or more to bring a changed Secret or ConfigMap, and never changes what is mounted
+with `subPath`. New connections are judged by the new files, and sessions that would not be let in any longer end at once: those of a
+cluster or token that is gone, of a certificate that is revoked or whose CA is trusted no longer. Nobody else notices. Files with mistakes are
+refused whole with a line in the log for each and a metric, and what was there before stays. A file is at most 1 MiB.
+
+`revoked-certs` has one certificate in a line, by the SHA-256 of its DER in hexadecimal, with or without colons, as
+`openssl x509 -noout -fingerprint -sha256` prints it; what follows a `#` is for people. It needs one line at least, which may be a comment.
 
 ## Metrics
 
@@ -215,7 +229,11 @@ Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` wh
         KUBECONFIG_PAGE.about,
         flags::markdown(KUBECONFIG_FLAGS),
         clusters::TARGET_DEFAULT,
-        METRICS.map(|(name, labels, meaning)| format!("| `{name}` | {labels} | {meaning} |\n")).concat(),
+        [&METRICS[..], &host::watched::METRICS, &host::tls::METRICS]
+            .concat()
+            .iter()
+            .map(|(name, labels, meaning)| format!("| `{name}` | {labels} | {meaning} |\n"))
+            .collect::<String>(),
         KINDS.map(|kind| format!("| `{}` | {} | {} | {} |\n", kind.label, kind.status.as_u16(), kind.when, kind.retry)).concat(),
     )
 }
@@ -233,8 +251,8 @@ fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> R
     values.read("addr", flags::address, &mut config.addr);
     values.read("internal-addr", flags::address, &mut config.internal_addr);
     values.read("ops-addr", flags::optional(flags::address), &mut config.ops_addr);
-    read_clusters(&mut values, env, host, &mut config, &mut warnings);
     read_tls(&mut values, host, &mut config);
+    read_clusters(&mut values, env, host, &mut config, &mut warnings);
     values.read("rate-limit", flags::count, &mut config.rate_limit);
     values.read("request-body-max", flags::size, &mut config.request_body_max);
     let timeout: Option<Duration> = values.get("response-header-timeout", flags::duration);
@@ -269,7 +287,9 @@ fn read_clusters(values: &mut Values, env: Env<'_>, host: &Host, config: &mut Se
         config.clusters_file = Some(text.clone());
         clusters::load(host, "--clusters", &text)
     };
-    match result {
+    let place = if from_env { "CLUSTERS".to_owned() } else { format!("--clusters {text}") };
+    let asks = config.asks_for_certificates();
+    match result.and_then(|clusters| clusters.check_certificates(&place, asks).map(|()| clusters)) {
         Ok(clusters) => {
             config.clusters = clusters.list;
             warnings.extend(clusters.warnings);
@@ -292,7 +312,17 @@ fn read_tls(values: &mut Values, host: &Host, config: &mut ServerConfig) {
     if !cert_given && ca_given {
         values.fail("tls-client-ca", "needs --tls-cert and --tls-key");
     }
-    config.tls = cert.zip(key).map(|(cert, key)| TlsFiles { cert, key, client_ca });
+    config.tls = cert.zip(key).map(|(cert, key)| TlsFiles { cert, key, client_ca, client_required: true });
+    config.revoked_certs = values.get("revoked-certs", flags::optional(flags::path)).flatten();
+    if let Some(path) = &config.revoked_certs {
+        let read = Contents::read(host, std::slice::from_ref(path));
+        if let Err(errors) = trust::judge_revoked(path, &read) {
+            values.fail_all(errors);
+        }
+        if !ca_given {
+            values.fail("revoked-certs", "needs --tls-client-ca: without it no client certificate is seen");
+        }
+    }
     let mode = values.get("internal-tls", |text| match text {
         "off" => Ok(InternalTls::Off),
         "optional" => Ok(InternalTls::Optional),

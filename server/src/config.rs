@@ -8,6 +8,7 @@ use std::time::Duration;
 pub use host::tls::ServerFiles as TlsFiles;
 use proxy::program::ProcessConfig;
 
+pub use crate::auth::{CertificateName, TokenDigest};
 pub use clusters::ClusterConfig;
 
 /// Everything that a server is told before it starts.
@@ -24,6 +25,8 @@ pub struct ServerConfig {
     /// The file that the clusters were read from, which is read again when it changes; `None` when they came by
     /// environment.
     pub clusters_file: Option<String>,
+    /// A list of certificates that are good no longer, which is read again when it changes.
+    pub revoked_certs: Option<String>,
     /// Certificate, key and client CA; `None` = both listeners are plain.
     pub tls: Option<TlsFiles>,
     /// Who may speak plain HTTP to the internal listener.
@@ -69,6 +72,13 @@ pub enum InternalTls {
     Require,
 }
 
+impl ServerConfig {
+    /// Whether agents are asked for a client certificate.
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+    }
+}
+
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
@@ -77,6 +87,7 @@ impl Default for ServerConfig {
             ops_addr: None,
             clusters: Vec::new(),
             clusters_file: None,
+            revoked_certs: None,
             tls: None,
             internal_tls: InternalTls::Off,
             process: ProcessConfig::default(),

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::certificate::PeerCertificate;
 use host::tls::ServerTls;
 use host::{Connection, Drain, Host, Late};
 use http::{Request, Response};
@@ -72,8 +73,8 @@ impl FrontDoor {
     /// Serves one connection until it ends; when the drain starts it finishes what runs.
     pub(crate) async fn serve(self: Arc<Self>, connection: Connection, late: Late) {
         let peer = connection.peer();
-        let connection = match self.secure(connection).await {
-            Ok(Some(connection)) => connection,
+        let (connection, _certificate) = match self.secure(connection).await {
+            Ok(Some(secured)) => secured,
             Ok(None) => return,
             Err(error) => {
                 tracing::info!(%peer, %error, "a caller's connection was not taken");
@@ -142,14 +143,14 @@ impl FrontDoor {
         connection.await
     }
 
-    /// The connection behind its TLS, if it has any; none when the peer said nothing.
-    async fn secure(&self, mut connection: Connection) -> std::io::Result<Option<Connection>> {
+    /// The connection behind its TLS, if it has any, and whose certificate came with it; none when the peer said nothing.
+    async fn secure(&self, mut connection: Connection) -> std::io::Result<Option<(Connection, Option<PeerCertificate>)>> {
         let first = timeout(HEAD_TIMEOUT, connection.first_byte()).await.map_err(std::io::Error::other)??;
         match (&self.tls, self.internal_tls) {
             (_, _) if first.is_none() => Ok(None),
-            (None, _) | (_, InternalTls::Off) => Ok(Some(connection)),
+            (None, _) | (_, InternalTls::Off) => Ok(Some((connection, None))),
             (Some(tls), InternalTls::Optional) if first == Some(TLS_HANDSHAKE) => tls.accept(connection).await.map(Some),
-            (Some(_), InternalTls::Optional) => Ok(Some(connection)),
+            (Some(_), InternalTls::Optional) => Ok(Some((connection, None))),
             (Some(tls), InternalTls::Require) => tls.accept(connection).await.map(Some),
         }
     }

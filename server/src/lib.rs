@@ -14,14 +14,16 @@ mod kubeconfig;
 mod metrics;
 mod registry;
 mod roster;
+mod trust;
 
 use std::sync::Arc;
 
-use host::tls::{ALPN_HTTP, ALPN_HTTP1, ServerTls};
+use host::tls::{Alpn, ServerTls};
 use host::{Door, Drain, Host};
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy::flags::ConfigErrors;
 use tunnel::{Budget, Reason};
 
 pub use config::{ClusterConfig, ServerConfig};
@@ -34,7 +36,8 @@ use forward::Forward;
 use front_door::FrontDoor;
 use metrics::Metrics;
 use registry::Registry;
-use roster::{ClustersFile, Roster};
+use roster::Roster;
+use trust::Trust;
 
 /// Agents shaking hands at once; sessions do not count. A fleet of thousands comes back within seconds of each other.
 const AGENT_HANDSHAKES_MAX: u32 = 4096;
@@ -66,7 +69,7 @@ struct Server {
     front_door: Arc<FrontDoor>,
     admin: Arc<Admin>,
     registry: Arc<Registry>,
-    clusters_file: Option<ClustersFile>,
+    trust: Arc<Trust>,
 }
 
 impl Server {
@@ -76,27 +79,27 @@ impl Server {
         let budget = Arc::new(Budget::new(config.process_budget));
         let metrics = Arc::new(Metrics::new(&host, registry.clone(), budget.clone()));
         let admin = Arc::new(Admin { registry: registry.clone(), metrics: metrics.clone(), drain: drain.clone() });
+        let public_tls = tls(&host, "tls", &config, Alpn::Http1)?.map(Arc::new);
+        let trust = Arc::new(trust(&host, &config, roster.clone(), public_tls.clone())?);
         let agents = Arc::new(Agents {
             host: host.clone(),
-            tls: tls(&host, &config, ALPN_HTTP1)?,
-            roster: roster.clone(),
+            tls: public_tls,
+            trust: trust.clone(),
             registry: registry.clone(),
             metrics: metrics.clone(),
             drain: drain.clone(),
             sessions: SessionLimits::new(&config, budget),
         });
+        let internal_tls =
+            if config.internal_tls == InternalTls::Off { None } else { tls(&host, "internal-tls", &config, Alpn::Http)? };
         let front_door = Arc::new(FrontDoor {
             host: host.clone(),
-            tls: if config.internal_tls == InternalTls::Off { None } else { tls(&host, &config, ALPN_HTTP)? },
+            tls: internal_tls,
             internal_tls: config.internal_tls,
             roster: roster.clone(),
-            forward: Arc::new(Forward::new(&config, host.clone(), (roster.clone(), registry.clone(), metrics.clone()))),
+            forward: Arc::new(Forward::new(&config, host.clone(), (roster, registry.clone(), metrics))),
             admin: config.ops_addr.is_none().then(|| admin.clone()),
             drain: drain.clone(),
-        });
-        let clusters_file = config.clusters_file.clone().map(|path| {
-            let (host, registry) = (host.clone(), registry.clone());
-            ClustersFile { host, path, roster, registry, metrics }
         });
         let bind = async |flag, name, addr, connections_max| {
             Door::bind(&host, name, addr, connections_max).await.map_err(|source| StartError::Bind { flag, addr, source })
@@ -107,7 +110,7 @@ impl Server {
             Some(addr) => Some(bind("ops-addr", "ops", addr, OPS_CONNECTIONS_MAX).await?),
             None => None,
         };
-        Ok(Self { config, host: host.clone(), drain, public, internal, ops, agents, front_door, admin, registry, clusters_file })
+        Ok(Self { config, host: host.clone(), drain, public, internal, ops, agents, front_door, admin, registry, trust })
     }
 
     async fn serve(self) {
@@ -121,11 +124,6 @@ impl Server {
                 ops.serve(&self.host, drain(), |connection, _| serve_admin(self.admin.clone(), connection)).await;
             }
         };
-        let clusters = async {
-            if let Some(file) = &self.clusters_file {
-                file.follow().await;
-            }
-        };
         let drained = async {
             drain().started().await;
             self.finish().await;
@@ -133,7 +131,7 @@ impl Server {
         tokio::select! {
             biased;
             () = drained => {}
-            _ = async { tokio::join!(public, internal, ops, clusters) } => {}
+            _ = async { tokio::join!(public, internal, ops, self.trust.follow(&self.registry)) } => {}
         }
     }
 
@@ -169,9 +167,17 @@ async fn serve_admin(admin: Arc<Admin>, connection: host::Connection) {
     }
 }
 
-fn tls(host: &Host, config: &ServerConfig, alpn: &'static [&'static [u8]]) -> Result<Option<ServerTls>, StartError> {
+fn tls(host: &Host, name: &'static str, config: &ServerConfig, alpn: Alpn) -> Result<Option<ServerTls>, StartError> {
     let Some(files) = &config.tls else { return Ok(None) };
     let path = files.cert.clone();
-    let tls = ServerTls::new(host.clone(), files.clone(), alpn);
+    let tls = ServerTls::new(host, name, files.clone(), alpn);
     tls.map(Some).map_err(|source| StartError::Material { flag: "tls-cert", path, source: Box::new(source) })
+}
+
+fn trust(host: &Host, config: &ServerConfig, roster: Arc<Roster>, tls: Option<Arc<ServerTls>>) -> Result<Trust, StartError> {
+    let asks = config.asks_for_certificates();
+    let clusters = config.clusters_file.as_ref().map(|path| trust::watch_clusters(host, path, asks)).transpose();
+    let revoked = config.revoked_certs.as_ref().map(|path| trust::watch_revoked(host, path)).transpose();
+    let mistakes = |errors: ConfigErrors| StartError::Config(errors.0);
+    Ok(Trust::new(roster, tls, clusters.map_err(mistakes)?, revoked.map_err(mistakes)?))
 }

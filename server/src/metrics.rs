@@ -22,7 +22,7 @@ use crate::registry::Registry;
 const DURATION_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0];
 
 /// Name, labels and meaning of each, as REFERENCE.md prints them and a scrape explains them.
-pub(crate) const METRICS: [(&str, &str, &str); 10] = [
+pub(crate) const METRICS: [(&str, &str, &str); 9] = [
     (
         "proxy_requests",
         "cluster, method, code",
@@ -36,7 +36,6 @@ pub(crate) const METRICS: [(&str, &str, &str); 10] = [
     ("tunnel_active_connections", "cluster", "Streams that run"),
     ("tunnel_reserved_bytes", "", "Memory reserved for the bytes of all tunnels, of process-budget"),
     ("requests_parked", "", "Requests that wait for a session"),
-    ("clusters_file_refused", "", "Times that a changed clusters file was refused and the old list stayed"),
 ];
 
 fn help(name: &str) -> &'static str {
@@ -50,8 +49,6 @@ pub(crate) struct Metrics {
     durations: Family<ClusterLabel, Histogram, fn() -> Histogram>,
     /// Requests refused by the rate limit.
     pub(crate) rate_limited: Counter,
-    /// Changed clusters files that had mistakes.
-    pub(crate) clusters_file_refused: Counter,
     auth_failures: Family<EndpointLabel, Counter>,
     refusals: Family<ReasonLabel, Counter>,
     reserved: Gauge,
@@ -87,7 +84,6 @@ impl Metrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             rate_limited: Counter::default(),
-            clusters_file_refused: Counter::default(),
             auth_failures: Family::default(),
             refusals: Family::default(),
             reserved: Gauge::default(),
@@ -97,7 +93,6 @@ impl Metrics {
         registry.register("proxy_requests", help("proxy_requests"), metrics.requests.clone());
         registry.register("proxy_request_duration_seconds", help("proxy_request_duration_seconds"), metrics.durations.clone());
         registry.register("proxy_rate_limited", help("proxy_rate_limited"), metrics.rate_limited.clone());
-        registry.register("clusters_file_refused", help("clusters_file_refused"), metrics.clusters_file_refused.clone());
         registry.register("auth_failures", help("auth_failures"), metrics.auth_failures.clone());
         registry.register("refusals", help("refusals"), metrics.refusals.clone());
         registry.register("tunnel_reserved_bytes", help("tunnel_reserved_bytes"), metrics.reserved.clone());
@@ -194,7 +189,11 @@ mod tests {
         metrics.refused("Offline");
         let text = metrics.text();
         let scraped = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next());
-        let mut scraped: Vec<_> = scraped.filter(|name| !name.starts_with("process_") && *name != "build").collect();
+        let mut scraped: Vec<_> = scraped
+            .filter(|name| {
+                !["process_", "config_files_", "certificate_"].iter().any(|of_all| name.starts_with(of_all)) && *name != "build"
+            })
+            .collect();
         let mut told: Vec<_> = METRICS.iter().map(|(name, _, _)| *name).collect();
         scraped.sort_unstable();
         told.sort_unstable();

@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout_at};
 use tunnel::id::{ClusterId, SessionId};
 use tunnel::{Reason, SessionHandle};
 
-use crate::auth::TokenDigest;
 use crate::config::ServerConfig;
 use crate::roster::{Changes, Roster};
+use crate::trust::{Credential, Denied, Trust};
 use parking::Parking;
 
 /// All configured clusters and their live sessions.
@@ -48,8 +48,11 @@ impl Cluster {
 struct Entry {
     id: SessionId,
     handle: SessionHandle,
-    token: TokenDigest,
-    /// The agent process at the other end; empty for version 1.
+    credential: Credential,
+    /// By what the same agent process was let in since: who renews what it shows, and dials again with it, loses nothing
+    /// that still runs.
+    renewed: Option<Credential>,
+    /// The agent process at the other end; empty for version 1. A random name that only it and we know.
     agent: String,
     /// A newer session of the same agent is here: this one takes no new streams while that one can.
     superseded: bool,
@@ -81,14 +84,23 @@ impl Registry {
         Self { clusters: Mutex::new(clusters), host, changed: Notify::new(), parking: Parking::new(config) }
     }
 
-    /// Has the clusters of `roster`, which has `changes`, and ends the sessions that it does not admit; how many those are.
-    pub(crate) fn follow(&self, roster: &Roster, changes: &Changes) -> usize {
+    /// Has the clusters of `roster`, which has `changes`, and ends the sessions that `trust` lets in no longer; how many
+    /// those are.
+    pub(crate) fn follow(&self, trust: &Trust, roster: &Roster, changes: &Changes) -> usize {
         let mut revoked = Vec::new();
         {
             let mut clusters = self.clusters();
-            for (id, cluster) in clusters.iter() {
-                let refused = cluster.sessions.iter().filter(|entry| !roster.accepts(id, &entry.token));
-                revoked.extend(refused.map(|entry| entry.handle.clone()));
+            for (id, cluster) in clusters.iter_mut() {
+                let mut n_denied = 0;
+                for entry in &cluster.sessions {
+                    if let Err(denied) = trust.judge_again(id, &entry.credential, entry.renewed.as_ref()) {
+                        revoked.push(entry.handle.clone());
+                        // A token may have a successor with which the agent is about to come back.
+                        n_denied += usize::from(denied != Denied::Token);
+                    }
+                }
+                let is_locked_out = n_denied > 0 && n_denied == cluster.sessions.len();
+                cluster.is_locked_out |= is_locked_out;
             }
             for id in &changes.rekeyed {
                 if let Some(cluster) = clusters.get_mut(id) {
@@ -107,19 +119,20 @@ impl Registry {
         revoked.len()
     }
 
-    /// Adds a session that `token` admitted; older ones of the same agent give way to it. False if the cluster is not here:
+    /// Adds a session that `credential` let in; older ones of the same agent give way to it. False if the cluster is not here:
     /// it was taken out, or is so new that [`Registry::follow`] has not added it yet.
     #[must_use = "nobody finds a session that did not enter"]
-    pub(crate) fn join(&self, cluster: &ClusterId, id: SessionId, handle: SessionHandle, token: TokenDigest) -> bool {
+    pub(crate) fn join(&self, cluster: &ClusterId, id: SessionId, handle: SessionHandle, credential: Credential) -> bool {
         let agent = handle.peer().map(|peer| peer.name).unwrap_or_default();
         {
             let mut clusters = self.clusters();
             let Some(cluster) = clusters.get_mut(cluster) else { return false };
             for older in cluster.sessions.iter_mut().filter(|older| older.agent == agent) {
                 older.superseded = true;
+                older.renewed = (!agent.is_empty()).then(|| credential.clone());
             }
             cluster.is_locked_out = false;
-            cluster.sessions.push(Entry { id, handle, token, agent, superseded: false });
+            cluster.sessions.push(Entry { id, handle, credential, renewed: None, agent, superseded: false });
         }
         self.changed.notify_waiters();
         true
@@ -227,16 +240,18 @@ mod tests {
     async fn a_session_enters_once_the_registry_follows_the_roster_and_not_before() {
         let list = |text| clusters::parse("CLUSTERS", text).expect("a good list").list;
         let config = ServerConfig { clusters: list(r#"[{"id": "a", "token": "1"}]"#), ..ServerConfig::default() };
-        let (roster, registry) = (Roster::new(&config.clusters), Registry::new(&config, Host::real()));
+        let roster = std::sync::Arc::new(Roster::new(&config.clusters));
+        let registry = Registry::new(&config, Host::real());
+        let trust = Trust::new(roster.clone(), None, None, None);
         let budget = std::sync::Arc::new(tunnel::Budget::new(1 << 20));
         let session = tunnel::SessionConfig::new(tunnel::Role::Server, tunnel::Protocol::V1, budget);
         let (handle, _incoming, _driver) = tunnel::start(session, tokio::io::duplex(1024).0, Default::default()).await;
 
         let changes = roster.replace(&list(r#"[{"id": "a", "token": "1"}, {"id": "b", "token": "2"}]"#));
-        let (b, token) = roster.cluster_of(b"2").expect("a known token");
-        assert!(!registry.join(&b, SessionId(1), handle.clone(), token), "who did not enter must be told");
-        registry.follow(&roster, &changes);
-        assert!(registry.join(&b, SessionId(2), handle, token));
+        let (b, credential) = trust.admit(Some(b"2"), None).expect("a known token");
+        assert!(!registry.join(&b, SessionId(1), handle.clone(), credential.clone()), "who did not enter must be told");
+        registry.follow(&trust, &roster, &changes);
+        assert!(registry.join(&b, SessionId(2), handle, credential));
         assert_eq!(registry.n_sessions(&b), 1);
     }
 }

@@ -1,7 +1,5 @@
 //! Roster: the clusters that may be reached, whose tokens they have and where paths lead, as the clusters file says now.
 
-mod file;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::Uri;
@@ -9,19 +7,18 @@ use http::uri::PathAndQuery;
 use tokio::sync::watch;
 use tunnel::id::ClusterId;
 
-use crate::auth::{TokenDigest, Tokens};
+use crate::auth::{CertificateName, TokenDigest, Tokens};
 use crate::config::ClusterConfig;
 use crate::front_door::Routes;
 use crate::front_door::refusal::Refusal;
-
-pub(crate) use file::ClustersFile;
+use crate::trust::{Credential, Denied};
 
 /// One list at a time, replaced whole.
 pub(crate) struct Roster(watch::Sender<List>);
 
 struct List {
     entries: BTreeMap<ClusterId, Entry>,
-    tokens: Tokens,
+    tokens: Tokens<ClusterId>,
     routes: Routes,
 }
 
@@ -30,6 +27,8 @@ struct Entry {
     route: String,
     target: String,
     tokens: BTreeSet<TokenDigest>,
+    /// Whose certificate goes with a token, if any.
+    certificates: Vec<CertificateName>,
 }
 
 /// What a new list says differently.
@@ -75,12 +74,18 @@ impl Roster {
 
     /// Whose token it is. Takes as long for a wrong token as for a right one.
     pub(crate) fn cluster_of(&self, token: &[u8]) -> Option<(ClusterId, TokenDigest)> {
-        self.0.borrow().tokens.cluster_of(token).map(|(cluster, digest)| (cluster.clone(), digest))
+        self.0.borrow().tokens.owner_of(token).map(|(cluster, digest)| (cluster.clone(), digest))
     }
 
-    /// Whether the token is one of the cluster's.
-    pub(crate) fn accepts(&self, cluster: &ClusterId, token: &TokenDigest) -> bool {
-        self.0.borrow().entries.get(cluster).is_some_and(|entry| entry.tokens.contains(token))
+    /// Whether the token is one of the cluster's, and the certificate the one that it asks for.
+    pub(crate) fn judge(&self, cluster: &ClusterId, credential: &Credential) -> Result<(), Denied> {
+        let list = self.0.borrow();
+        let entry = list.entries.get(cluster).filter(|entry| entry.tokens.contains(&credential.token)).ok_or(Denied::Token)?;
+        let has_one = |certificate| entry.certificates.iter().any(|name| name.is_of(certificate));
+        match entry.certificates.is_empty() || credential.certificate.as_deref().is_some_and(has_one) {
+            true => Ok(()),
+            false => Err(Denied::Binding),
+        }
     }
 
     /// Where a path leads; see [`Routes::route`].
@@ -99,11 +104,12 @@ impl List {
         let entry = |cluster: &ClusterConfig| Entry {
             route: cluster.route.clone(),
             target: cluster.target_addr.clone(),
-            tokens: cluster.tokens.iter().map(TokenDigest::of).collect(),
+            tokens: cluster.tokens.iter().copied().collect(),
+            certificates: cluster.certificates.clone(),
         };
         Self {
             entries: clusters.iter().map(|cluster| (cluster.id.clone(), entry(cluster))).collect(),
-            tokens: Tokens::new(clusters),
+            tokens: Tokens::new(clusters.iter().map(|cluster| (cluster.id.clone(), cluster.tokens.as_slice()))),
             routes: Routes::new(clusters),
         }
     }
@@ -118,17 +124,22 @@ mod tests {
         let list = |text: &str| crate::config::clusters::parse("CLUSTERS", text).expect("a good list").list;
         let roster = Roster::new(&list(r#"[{"id": "a", "token": "1"}, {"id": "b", "token": "2"}, {"id": "c", "token": "3"}]"#));
         let (b, old) = roster.cluster_of(b"2").expect("a known token");
+        let accepts = |token| roster.judge(&b, &Credential { token, certificate: None }).is_ok();
         let both = r#"[{"id": "b", "token": "2", "tokens": ["4"]}, {"id": "c", "token": "3"}, {"id": "d", "token": "5"}]"#;
         let changes = roster.replace(&list(both));
         let names = |ids: &[ClusterId]| ids.iter().map(ClusterId::to_string).collect::<Vec<_>>().join(" ");
         assert_eq!([&changes.added, &changes.changed, &changes.removed].map(|ids| names(ids)), ["d", "b", "a"]);
         assert!(changes.rekeyed.is_empty());
-        assert!(roster.cluster_of(b"1").is_none() && roster.accepts(&b, &old), "the other token of b stays");
+        assert!(roster.cluster_of(b"1").is_none() && accepts(old), "the other token of b stays");
         let changes = roster.replace(&list(&both.replace(r#""2", "tokens": ["4"]"#, r#""4""#)));
         assert_eq!(names(&changes.changed), "b");
         assert!(changes.rekeyed.is_empty(), "it keeps one of two");
         let changes = roster.replace(&list(&both.replace(r#""2", "tokens": ["4"]"#, r#""6""#)));
         assert_eq!(names(&changes.rekeyed), "b");
-        assert!(!roster.accepts(&b, &old));
+        assert!(!accepts(old));
+        let bound = both.replace(r#""id": "b""#, r#""id": "b", "certificates": ["cn:b"]"#);
+        roster.replace(&list(&bound));
+        let denied = roster.judge(&b, &Credential { token: old, certificate: None });
+        assert_eq!(denied, Err(Denied::Binding), "a stolen token alone is worth nothing");
     }
 }

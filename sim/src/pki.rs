@@ -69,7 +69,8 @@ fn all_of(authority: &Authority) -> Result<Issue, rcgen::Error> {
 
 /// Has the hub use the files.
 pub(crate) fn plan_hub(config: &mut ServerConfig) {
-    config.tls = Some(TlsFiles { cert: CERT.to_owned(), key: KEY.to_owned(), client_ca: Some(CA.to_owned()) });
+    let client_ca = Some(CA.to_owned());
+    config.tls = Some(TlsFiles { cert: CERT.to_owned(), key: KEY.to_owned(), client_ca, client_required: true });
     config.internal_tls = InternalTls::Optional;
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use agent::AgentConfig;
 use agent::config::TargetTls;
 use secrecy::SecretString;
+use server::config::TokenDigest;
 use server::{ClusterConfig, ServerConfig};
 use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
@@ -354,7 +355,8 @@ impl Cluster {
         ClusterConfig {
             id: self.id.parse().expect("a good cluster id"),
             route: self.id.clone(),
-            tokens: vec![SecretString::from(tunnel_token(&self.id))],
+            tokens: vec![TokenDigest::of(&SecretString::from(tunnel_token(&self.id)))],
+            certificates: Vec::new(),
             target_addr: "kubernetes.default.svc:443".to_owned(),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use host::tls::ClientTls;
+use host::tls::{Alpn, ClientTls};
 use host::{Connection, Host};
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tunnel::{Budget, Driver, Incoming, Protocol, Role, SessionConfig, SessionError, SessionHandle, handshake};
 
 use crate::config::AgentConfig;
+use crate::connect::Token;
 
 /// How long a whole dial may take: name, connection, TLS and upgrade have each their own limit; this is the sum that a
 /// satellite link needs.
@@ -71,7 +72,15 @@ impl DialError {
             Self::Unreachable(_) | Self::NotWebSocket(_) | Self::NoHello(_) | Self::Silent | Self::TooLong => false,
         }
     }
+
+    /// Whether the hub could not prove that it is the hub.
+    pub(crate) fn is_of_hubs_certificate(&self) -> bool {
+        matches!(self, Self::Tls { source } if source.to_string().contains(INVALID_PEER))
+    }
 }
+
+/// How rustls says that it does not believe the other end's certificate.
+const INVALID_PEER: &str = "invalid peer certificate";
 
 fn hint(status: StatusCode) -> &'static str {
     match status {
@@ -91,7 +100,7 @@ fn tls_hint(error: &io::Error) -> &'static str {
         }
     } else if words.contains("certificate not valid for name") {
         return " (the host of --server is not among the names of the hub's certificate)";
-    } else if words.contains("invalid peer certificate") {
+    } else if words.contains(INVALID_PEER) {
         return " (is --server-ca-cert the CA of the hub's certificate, and this machine's clock right?)";
     }
     ""
@@ -102,6 +111,8 @@ pub(crate) struct Dialed {
     pub(crate) handle: SessionHandle,
     pub(crate) incoming: Incoming,
     pub(crate) protocol: Protocol,
+    /// What the hub was shown, as [`Dialer::identity`] counts it.
+    pub(crate) identity: u64,
 }
 
 /// Dials the hub.
@@ -109,15 +120,42 @@ pub(crate) struct Dialer {
     host: Host,
     config: Arc<AgentConfig>,
     tls: Option<ClientTls>,
+    token: Token,
     budget: Arc<Budget>,
     /// Tells the hub that two sessions are of the same process.
     name: String,
 }
 
 impl Dialer {
-    pub(crate) fn new(host: Host, config: Arc<AgentConfig>, tls: Option<ClientTls>, budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(
+        host: Host,
+        config: Arc<AgentConfig>,
+        (tls, token): (Option<ClientTls>, Token),
+        budget: Arc<Budget>,
+    ) -> Self {
         let name = format!("{}/{} {:016x}", crate::PROGRAM, env!("CARGO_PKG_VERSION"), host.chance());
-        Self { host, config, tls, budget, name }
+        Self { host, config, tls, token, budget, name }
+    }
+
+    /// What the hub is shown and known by, as a number that changes with it.
+    pub(crate) fn identity(&self) -> u64 {
+        self.token.n_changes() + self.tls.as_ref().map_or(0, ClientTls::n_changes)
+    }
+
+    /// Resolves when it is another one.
+    pub(crate) async fn identity_changed(&self, since: u64) {
+        loop {
+            // Before the look, so that a change in between is not missed.
+            let (token_changed, tls_changed) = (self.token.changed(), self.tls.as_ref().map(ClientTls::changed));
+            if self.identity() != since {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = token_changed => {}
+                () = async { match tls_changed { Some(changed) => changed.await, None => std::future::pending().await } } => {}
+            }
+        }
     }
 
     /// One dial, to the end of the hello.
@@ -130,9 +168,13 @@ impl Dialer {
 
     async fn try_dial(&self) -> Result<Dialed, DialError> {
         let server = &self.config.server;
+        let identity = self.identity();
         let connection = self.host.dial(&server.host, server.port).await.map_err(DialError::Unreachable)?;
         let connection = match &self.tls {
-            Some(tls) => tls.connect(connection, &server.host).await.map_err(|source| DialError::Tls { source })?.0,
+            Some(tls) => {
+                let connected = tls.connect(connection, &server.host, Alpn::Http1).await;
+                connected.map_err(|source| DialError::Tls { source })?.0
+            }
             None => connection,
         };
         let upgraded = tokio::time::timeout(UPGRADE_MAX, self.upgrade(connection)).await;
@@ -162,7 +204,7 @@ impl Dialer {
         self.host.spawn("driver", driving);
         let peer = handle.peer().map(|peer| peer.name).unwrap_or_default();
         tracing::info!(%server, ?protocol, peer, "connected to the hub");
-        Ok(Dialed { handle, incoming, protocol })
+        Ok(Dialed { handle, incoming, protocol, identity })
     }
 
     async fn upgrade(&self, connection: Connection) -> Result<(Response<IncomingBody>, String), DialError> {
@@ -185,7 +227,7 @@ impl Dialer {
 
     fn request(&self, key: &str) -> Result<Request<Empty<Bytes>>, http::Error> {
         let server = &self.config.server;
-        let mut token = HeaderValue::from_str(&format!("Bearer {}", self.config.token.expose_secret()))?;
+        let mut token = HeaderValue::from_str(&format!("Bearer {}", self.token.get().expose_secret()))?;
         token.set_sensitive(true);
         Request::get(&server.path)
             .header(HOST, server.authority())

@@ -39,7 +39,8 @@ fn every_flag_of_the_first_proxy_is_taken_in_go_spelling() {
     assert_eq!(config.addr.to_string(), "127.0.0.1:1");
     assert_eq!(config.internal_addr.to_string(), "[::]:2");
     assert_eq!(config.rate_limit, 50);
-    let tls = TlsFiles { cert: "cert.pem".into(), key: "key.pem".into(), client_ca: Some("ca.pem".into()) };
+    let tls =
+        TlsFiles { cert: "cert.pem".into(), key: "key.pem".into(), client_ca: Some("ca.pem".into()), client_required: true };
     assert_eq!((config.tls, config.internal_tls), (Some(tls), InternalTls::Optional));
     assert_eq!(config.process.log_level, host::LogLevel::Debug);
 }

@@ -1,24 +1,23 @@
-//! The clusters file: a JSON list of `{"id", "token", "targetAddr", "alias"}`.
+//! The clusters file: a JSON list of `{"id", "token", "targetAddr", "alias"}` and what else a cluster may have.
 //!
 //! Keys are taken in any case and unknown ones are warned about, because files from the field rely on both. All else
-//! is strict: every mistake is told with its entry and key, and tokens are never echoed.
+//! is strict: every mistake is told with its line, entry and key, and tokens are never echoed.
+
+mod entry;
 
 use std::collections::BTreeMap;
-use std::io;
 
-use host::Host;
+use host::watched::{Contents, Unread};
+use host::{FILE_BYTES_MAX, Host};
 use proxy::flags::{self, ConfigError};
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tunnel::id::ClusterId;
 
-/// The longest clusters file: some four thousand clusters; more is surely another file.
-pub const FILE_BYTES_MAX: usize = 1 << 20;
+use crate::auth::{CertificateName, TokenDigest};
+use entry::{Entry, Field};
 
 /// Where an agent's API server is, seen from the agent, unless its entry says otherwise.
 pub const TARGET_DEFAULT: &str = "kubernetes.default.svc:443";
-
-const TWICE: &str = "is given twice, in another spelling";
 
 /// One cluster that may be reached.
 #[derive(Debug, Clone)]
@@ -29,7 +28,9 @@ pub struct ClusterConfig {
     /// odd one.
     pub route: String,
     /// What an agent may present; at least one.
-    pub tokens: Vec<SecretString>,
+    pub tokens: Vec<TokenDigest>,
+    /// Whose client certificate an agent must show beside a token; empty = the token is enough.
+    pub certificates: Vec<CertificateName>,
     /// What a version 1 agent is asked to dial, as `host:port`.
     pub target_addr: String,
 }
@@ -43,202 +44,184 @@ pub struct Clusters {
     pub warnings: Vec<String>,
 }
 
+impl Clusters {
+    /// Checks what is asked of certificates against whether agents are asked for theirs: where something else ends TLS, the
+    /// server never sees one, and no agent of such a cluster could ever connect.
+    ///
+    /// # Errors
+    /// Each cluster whose agents would be shut out.
+    pub(crate) fn check_certificates(&self, place: &str, asks_for_certificates: bool) -> Result<(), Vec<ConfigError>> {
+        let shut_out = self.list.iter().filter(|cluster| !asks_for_certificates && !cluster.certificates.is_empty());
+        let problem =
+            "needs --tls-client-ca: only where this server ends TLS itself (passthrough at a gateway) does it see certificates";
+        let errors: Vec<_> =
+            shut_out.map(|cluster| ConfigError::new(format!("{place}: {}.certificates", cluster.id), problem)).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+}
+
 /// Reads and checks the file at `path`, which `key` names.
 ///
 /// # Errors
-/// Every mistake found, each with file, entry and key.
+/// Every mistake found, each with file, line, entry and key.
 pub fn load(host: &Host, key: &str, path: &str) -> Result<Clusters, Vec<ConfigError>> {
-    judge(&format!("{key} {path}"), host.read_file(path))
+    judge(&format!("{key} {path}"), Contents::read(host, &[path.to_owned()]).of(path))
 }
 
 /// Checks what was read at `place`.
 ///
 /// # Errors
 /// As [`load`].
-pub(crate) fn judge(place: &str, read: io::Result<Vec<u8>>) -> Result<Clusters, Vec<ConfigError>> {
+pub(crate) fn judge(place: &str, read: Result<&[u8], Unread>) -> Result<Clusters, Vec<ConfigError>> {
     let wrong = |problem: String| vec![ConfigError::new(place, problem)];
     let bytes = read.map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is not UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong("is not UTF-8".to_owned()))?;
     parse(place, text)
 }
 
 /// Checks the text of a clusters file; `place` says where it stands.
 ///
 /// # Errors
-/// Every mistake found, each with place, entry and key.
+/// Every mistake found, each with place, line, entry and key.
 pub fn parse(place: &str, text: &str) -> Result<Clusters, Vec<ConfigError>> {
-    let wrong = |problem: String| vec![ConfigError::new(place, problem)];
+    let wrong = |place: &str, problem: String| vec![ConfigError::new(place, problem)];
     if text.len() > FILE_BYTES_MAX {
-        return Err(wrong(format!("has {} bytes, at most {FILE_BYTES_MAX} are read", text.len())));
+        return Err(wrong(place, format!("has {} bytes, at most {FILE_BYTES_MAX} are read", text.len())));
     }
-    let json: Value = serde_json::from_str(text).map_err(|error| wrong(format!("is not JSON: {error}")))?;
-    let Value::Array(entries) = json else {
-        return Err(wrong("is not a JSON list of clusters".to_owned()));
+    if text.trim().is_empty() {
+        return Err(wrong(place, "is empty, a JSON list of clusters is needed".to_owned()));
+    }
+    let json: &RawValue = serde_json::from_str(text).map_err(|error| {
+        let words = error.to_string();
+        let words = words.split(" at line ").next().unwrap_or_default();
+        wrong(&format!("{place}:{}", error.line()), format!("is not JSON: {words}"))
+    })?;
+    let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(json.get()) else {
+        return Err(wrong(place, "is not a JSON list of clusters".to_owned()));
     };
     if entries.is_empty() {
-        return Err(wrong("lists no cluster".to_owned()));
+        return Err(wrong(place, "lists no cluster".to_owned()));
     }
-    let mut reading = Reading { place, errors: Vec::new(), clusters: Clusters::default(), taken: BTreeMap::new() };
+    let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset).collect();
+    let (clusters, taken) = (Clusters::default(), BTreeMap::new());
+    let mut reading = Reading { place, text, newlines, errors: Vec::new(), clusters, taken };
     for (index, entry) in entries.into_iter().enumerate() {
         reading.take(index, entry);
     }
     if reading.errors.is_empty() { Ok(reading.clusters) } else { Err(reading.errors) }
 }
 
+/// A reading of one file, to its end whatever is wrong on the way.
 struct Reading<'a> {
     place: &'a str,
+    text: &'a str,
+    /// Where the text's lines end.
+    newlines: Vec<usize>,
     errors: Vec<ConfigError>,
     clusters: Clusters,
     /// What must be distinct, as (kind, text), and the entry that has it.
     taken: BTreeMap<(&'static str, String), usize>,
 }
 
-#[derive(Default)]
-struct Entry {
-    id: Field,
-    token: Field,
-    target: Field,
-    alias: Field,
-}
-
-#[derive(Default)]
-enum Field {
-    #[default]
-    Missing,
-    /// Told already.
-    Wrong,
-    Text(String),
-}
-
 impl Reading<'_> {
-    fn take(&mut self, index: usize, json: Value) {
-        let Value::Object(mut fields) = json else {
-            self.errors.push(ConfigError::new(format!("{}: [{index}]", self.place), "is not an object"));
-            return;
-        };
-        let more_tokens = self.more_tokens(index, &mut fields);
-        let entry = self.entry(index, fields);
+    fn take(&mut self, index: usize, json: &RawValue) {
+        let Some(entry) = Entry::read(self, index, json) else { return };
+        let line = entry.line;
         let target_addr = match entry.target {
-            Field::Text(text) => text,
+            Field::Given(text, _) => text,
             Field::Missing | Field::Wrong => TARGET_DEFAULT.to_owned(),
         };
         if let Err(problem) = flags::host_port(&target_addr) {
-            self.fail(index, "targetAddr", problem);
+            self.fail(line, index, "targetAddr", problem);
         }
-        let route = self.needed(index, "id", entry.id);
-        let named = route.and_then(|route| Some((self.id(index, &route, entry.alias)?, route)));
-        let token = match (&entry.token, more_tokens.is_empty()) {
-            (Field::Missing, false) => None,
-            (Field::Missing, true) | (Field::Text(_) | Field::Wrong, _) => self.needed(index, "token", entry.token),
+        let named = self.needed(line, index, "id", entry.id);
+        let named = named.and_then(|(route, line)| Some((self.id(line, index, &route, entry.alias)?, route)));
+        let may_lack_token = match &entry.tokens {
+            Field::Given(more, _) => !more.is_empty(),
+            Field::Missing => false,
+            Field::Wrong => true,
         };
-        let tokens: Vec<_> = token.into_iter().chain(more_tokens).filter_map(|token| self.token(index, &token)).collect();
+        let more_tokens = entry.tokens.given().unwrap_or_default();
+        let token = match entry.token {
+            Field::Missing if may_lack_token => None,
+            token @ (Field::Given(..) | Field::Missing | Field::Wrong) => self.needed(line, index, "token", token),
+        };
+        let tokens = token.into_iter().chain(more_tokens);
+        let tokens: Vec<_> = tokens.filter_map(|(token, line)| self.token(line, index, &token)).collect();
+        let certificates = entry.certificates.given().unwrap_or_default();
+        let certificates = certificates.into_iter().filter_map(|(name, line)| self.certificate(line, index, &name)).collect();
         if let Some((id, route)) = named.filter(|_| !tokens.is_empty()) {
-            self.clusters.list.push(ClusterConfig { id, route, tokens, target_addr });
+            self.clusters.list.push(ClusterConfig { id, route, tokens, certificates, target_addr });
         }
     }
 
-    /// The list `tokens`, which may stand beside `token` or for it.
-    fn more_tokens(&mut self, index: usize, fields: &mut serde_json::Map<String, Value>) -> Vec<String> {
-        let keys: Vec<_> = fields.keys().filter(|key| key.eq_ignore_ascii_case("tokens")).cloned().collect();
-        let mut tokens = None;
-        for key in keys {
-            match fields.remove(&key) {
-                None | Some(Value::Null) => {}
-                Some(_) if tokens.is_some() => self.fail(index, &key, TWICE.to_owned()),
-                Some(value) => {
-                    tokens = Some(serde_json::from_value(value).unwrap_or_else(|_| {
-                        self.fail(index, &key, "is not a list of strings".to_owned());
-                        Vec::new()
-                    }));
-                }
-            }
-        }
-        tokens.unwrap_or_default()
-    }
-
-    fn entry(&mut self, index: usize, fields: serde_json::Map<String, Value>) -> Entry {
-        let mut entry = Entry::default();
-        for (key, value) in fields {
-            let slot = match key.to_ascii_lowercase().as_str() {
-                "id" => &mut entry.id,
-                "token" => &mut entry.token,
-                "targetaddr" => &mut entry.target,
-                "alias" => &mut entry.alias,
-                _ => {
-                    self.clusters.warnings.push(format!("{}: [{index}].{key} is no known key, it has no effect", self.place));
-                    continue;
-                }
-            };
-            match (&slot, value) {
-                (Field::Text(_) | Field::Wrong, _) => self.fail(index, &key, TWICE.to_owned()),
-                (Field::Missing, Value::String(text)) => *slot = Field::Text(text),
-                // As in Go, where null leaves a field as it was.
-                (Field::Missing, Value::Null) => {}
-                (Field::Missing, Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-                    *slot = Field::Wrong;
-                    self.fail(index, &key, "is not a string".to_owned());
-                }
-            }
-        }
-        entry
-    }
-
-    fn needed(&mut self, index: usize, key: &str, field: Field) -> Option<String> {
+    fn needed<T>(&mut self, line: usize, index: usize, key: &str, field: Field<T>) -> Option<(T, usize)> {
         match field {
-            Field::Text(text) => return Some(text),
+            Field::Given(value, line) => return Some((value, line)),
             Field::Wrong => {}
-            Field::Missing => self.fail(index, key, "is missing".to_owned()),
+            Field::Missing => self.fail(line, index, key, "is missing".to_owned()),
         }
         None
     }
 
-    fn id(&mut self, index: usize, route: &str, alias: Field) -> Option<ClusterId> {
+    fn id(&mut self, line: usize, index: usize, route: &str, alias: Field<String>) -> Option<ClusterId> {
         if route.is_empty() || route.contains('/') || route.chars().any(char::is_control) {
-            self.fail(index, "id", format!("{route:?} cannot stand in a path: it is empty, has a slash or a control character"));
+            let problem = format!("{route:?} cannot stand in a path: it is empty, has a slash or a control character");
+            self.fail(line, index, "id", problem);
             return None;
         }
         // Paths are looked up by the id as it stands: it must be distinct beside an alias too.
-        self.distinct(index, "id", route);
-        let (key, text, hint) = match alias {
-            Field::Text(alias) => ("alias", alias, ""),
+        self.distinct(line, index, "id", route);
+        let (key, text, line, hint) = match alias {
+            Field::Given(alias, line) => ("alias", alias, line, ""),
             Field::Wrong => return None,
-            Field::Missing => ("id", route.to_owned(), "; an \"alias\" may give it a good name"),
+            Field::Missing => ("id", route.to_owned(), line, "; an \"alias\" may give it a good name"),
         };
         match text.parse() {
             Ok(id) => {
-                self.distinct(index, "id", &text);
+                self.distinct(line, index, "id", &text);
                 Some(id)
             }
             Err(error) => {
-                self.fail(index, key, format!("{error}{hint}"));
+                self.fail(line, index, key, format!("{error}{hint}"));
                 None
             }
         }
     }
 
-    fn token(&mut self, index: usize, text: &str) -> Option<SecretString> {
-        match flags::secret(text) {
+    fn token(&mut self, line: usize, index: usize, text: &str) -> Option<TokenDigest> {
+        match TokenDigest::read(text) {
             Ok(token) => {
-                self.distinct(index, "token", token.expose_secret());
+                self.distinct(line, index, "token", &token.hex());
                 Some(token)
             }
             Err(problem) => {
-                self.fail(index, "token", problem);
+                self.fail(line, index, "token", problem);
+                None
+            }
+        }
+    }
+
+    fn certificate(&mut self, line: usize, index: usize, text: &str) -> Option<CertificateName> {
+        match text.parse() {
+            Ok(name) => Some(name),
+            Err(problem) => {
+                self.fail(line, index, "certificates", format!("{text:?} {problem}"));
                 None
             }
         }
     }
 
     /// Adds a mistake when another entry has the same.
-    fn distinct(&mut self, index: usize, kind: &'static str, text: &str) {
+    fn distinct(&mut self, line: usize, index: usize, kind: &'static str, text: &str) {
         if let Some(other) = self.taken.insert((kind, text.to_owned()), index).filter(|other| *other != index) {
             let same = if kind == "token" { "token".to_owned() } else { format!("name {text:?}") };
-            self.fail(index, kind, format!("has the same {same} as [{other}]"));
+            self.fail(line, index, kind, format!("has the same {same} as [{other}]"));
         }
     }
 
-    fn fail(&mut self, index: usize, key: &str, problem: String) {
-        self.errors.push(ConfigError::new(format!("{}: [{index}].{key}", self.place), problem));
+    fn fail(&mut self, line: usize, index: usize, key: &str, problem: String) {
+        self.errors.push(ConfigError::new(format!("{}:{line}: [{index}].{key}", self.place), problem));
     }
 }
 
@@ -254,7 +237,7 @@ mod tests {
         let clusters = parse("CLUSTERS", text).expect("a good list");
         let seen: Vec<_> = clusters.list.iter().map(|c| (c.id.as_str(), c.route.as_str(), c.target_addr.as_str())).collect();
         assert_eq!(seen, [("edge-1", "edge-1", "10.0.0.1:6443"), ("edge-2", "edge-2", TARGET_DEFAULT)]);
-        assert_eq!(clusters.warnings, ["CLUSTERS: [0].note is no known key, it has no effect"]);
+        assert_eq!(clusters.warnings, ["CLUSTERS:1: [0].note is no known key, it has no effect"]);
     }
 
     #[test]
@@ -267,8 +250,9 @@ mod tests {
     fn a_cluster_may_have_two_tokens_while_one_is_rotated() {
         let text = r#"[{"id": "a", "token": "old", "tokens": ["new", "old"]}, {"id": "b", "Tokens": ["1"], "token": null}]"#;
         let clusters = parse("CLUSTERS", text).expect("a good list");
-        let tokens = |index: usize| clusters.list[index].tokens.iter().map(ExposeSecret::expose_secret).collect::<Vec<_>>();
-        assert_eq!((tokens(0), tokens(1)), (vec!["old", "new", "old"], vec!["1"]));
+        let digest = |token: &str| TokenDigest::of(&token.into());
+        let tokens = |index: usize| clusters.list[index].tokens.clone();
+        assert_eq!((tokens(0), tokens(1)), (["old", "new", "old"].map(digest).to_vec(), vec![digest("1")]));
         assert_eq!(parse("CLUSTERS", r#"[{"id": "a", "tokens": []}]"#).expect_err("no token").len(), 1);
     }
 
@@ -287,9 +271,15 @@ mod tests {
             "edge-6",
             {"id": "edge-7", "tokens": ["t11", 5]},
             {"id": "edge-8", "tokens": ["hush-hush"], "token": "t12"},
-            {"id": "edge-9", "tokens": ["t13"], "Tokens": ["t14"]}
-        ]"#;
-        let errors = parse("--clusters c.json", text).expect_err("mistakes");
+            {"id": "edge-9", "tokens": ["t13"], "Tokens": ["t14"]},
+            {"id": "edge-10", "token": "t15",
+             "token": "t16",
+             "certificates": ["uri:", "spiffe://hub/edge-10", "cn:edge-10"]},
+            {"id": "edge-11", "token": "sha256:abc", "certificates": "cn:x"},
+            {"id": "edge-12", "token": "sha256:HUSH"}
+        ]"#
+        .replace("HUSH", &TokenDigest::of(&"hush-hush".into()).hex());
+        let errors = parse("--clusters c.json", &text).expect_err("mistakes");
         insta::assert_snapshot!("cluster_mistakes", Mistakes(&errors));
         assert!(!Mistakes(&errors).to_string().contains("hush"), "a token is never echoed");
     }
@@ -297,9 +287,25 @@ mod tests {
     #[test]
     fn what_is_no_list_of_clusters_is_refused_as_a_whole() {
         let too_long = " ".repeat(FILE_BYTES_MAX + 1);
-        for bad in ["", "{}", "[]", "[{]", "null", too_long.as_str()] {
+        for bad in ["", " \n", "{}", "[]", "[{]", "null", too_long.as_str()] {
             assert_eq!(parse("CLUSTERS", bad).expect_err("no list").len(), 1);
         }
+    }
+
+    #[test]
+    fn a_token_may_be_stored_as_its_digest() {
+        let digest = TokenDigest::of(&"t".into());
+        let text = format!(r#"[{{"id": "a", "token": "sha256:{}"}}]"#, digest.hex());
+        assert_eq!(parse("CLUSTERS", &text).expect("a good list").list[0].tokens, [digest]);
+    }
+
+    #[test]
+    fn a_file_of_four_thousand_clusters_is_read_in_a_moment() {
+        let entry = |n: usize| {
+            format!("{{\"id\": \"cluster-{n}\",\n \"tokens\": [\"sha256:{n:064x}\"],\n \"certificates\": [\"cn:{n}\"]}}")
+        };
+        let text = format!("[{}]", (0..4000).map(entry).collect::<Vec<_>>().join(",\n"));
+        assert_eq!(parse("CLUSTERS", &text).expect("a good list").list.len(), 4000);
     }
 
     #[test]

@@ -72,6 +72,7 @@ mod tests {
             id: id.parse().expect("a good id"),
             route: route.to_owned(),
             tokens: Vec::new(),
+            certificates: Vec::new(),
             target_addr: String::new(),
         };
         let routes = Routes::new(&[cluster("edge-1", "edge-1"), cluster("odd", "Odd One")]);

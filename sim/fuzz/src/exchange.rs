@@ -98,7 +98,7 @@ fn start(host: &Host, drain: &Drain) {
     let (server_host, server_drain) = (host.clone(), drain.clone());
     host.spawn("server", async move { server::run(config, server_host, server_drain).await.expect("it starts") });
     let url = "ws://hub:8443/connect".parse().expect("a good URL");
-    let mut config = agent::AgentConfig::new(url, TUNNEL_TOKEN.to_owned().into());
+    let mut config = agent::AgentConfig::new(url, secrecy::SecretString::from(TUNNEL_TOKEN));
     config.target = proxy::flags::host_port(TARGET).expect("a good target");
     config.target_tls = agent::config::TargetTls::Plain;
     config.sa_token_path = "token".to_owned();

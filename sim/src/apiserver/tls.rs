@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use host::tls::ALPN_HTTP;
+use host::tls::Alpn;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -30,7 +30,7 @@ impl Tls {
             CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>().context("no certificate in PEM")?;
         let key = PrivateKeyDer::from_pem_slice(key).context("no private key in PEM")?;
         let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
-        config.alpn_protocols = ALPN_HTTP.iter().map(|protocol| protocol.to_vec()).collect();
+        config.alpn_protocols = Alpn::Http.protocols();
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Error, Result, ensure};
 use bytes::{Bytes, BytesMut};
 use e2e::Upstream;
 use host::Host;
-use host::tls::{ALPN_HTTP, ALPN_HTTP1, ClientFiles, ClientTls};
+use host::tls::{Alpn, ClientFiles, ClientTls};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -47,8 +47,7 @@ pub(crate) struct Far {
     host: Host,
     addr: SocketAddr,
     token: String,
-    http1: ClientTls,
-    any: ClientTls,
+    tls: ClientTls,
     kind: Kind,
 }
 
@@ -144,9 +143,8 @@ impl Far {
 
     fn new(host: Host, addr: SocketAddr, token: String, ca: &Path, kind: Kind) -> Result<Self> {
         let files = ClientFiles { ca: ca.to_str().map(str::to_owned), ..ClientFiles::default() };
-        let http1 = ClientTls::new(host.clone(), files.clone(), ALPN_HTTP1)?;
-        let any = ClientTls::new(host.clone(), files, ALPN_HTTP)?;
-        Ok(Self { host, addr, token, http1, any, kind })
+        let tls = ClientTls::new(&host, "far", files)?;
+        Ok(Self { host, addr, token, tls, kind })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Reply> {
@@ -178,7 +176,8 @@ impl Far {
     }
 
     async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Response<Incoming>> {
-        let (connection, _) = self.http1.connect(self.host.connect(self.addr).await?, &self.addr.ip().to_string()).await?;
+        let connection = self.host.connect(self.addr).await?;
+        let (connection, _) = self.tls.connect(connection, &self.addr.ip().to_string(), Alpn::Http1).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(connection)).await?;
         self.host.spawn("caller", async move { drop(connection.await) });
         let mut request = self.request(method, path, headers, body)?;
@@ -188,7 +187,8 @@ impl Far {
 
     /// An HTTP/2 connection, if ALPN chooses it.
     pub(crate) async fn http2(&self) -> Result<http2::SendRequest<Full<Bytes>>> {
-        let (connection, is_http2) = self.any.connect(self.host.connect(self.addr).await?, &self.addr.ip().to_string()).await?;
+        let connection = self.host.connect(self.addr).await?;
+        let (connection, is_http2) = self.tls.connect(connection, &self.addr.ip().to_string(), Alpn::Http).await?;
         ensure!(is_http2, "ALPN did not choose HTTP/2");
         let (sender, connection) = http2::handshake(self.host.tasks().clone(), TokioIo::new(connection)).await?;
         self.host.spawn("caller", async move { drop(connection.await) });

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::{Method, StatusCode};
+use secrecy::SecretString;
 use serde_json::json;
 use sim::caller::Answer;
 use sim::promise::Promise::{Less, Nothing, Same};
@@ -92,11 +93,11 @@ fn a_clusters_file_with_mistakes_changes_nothing() {
         for cluster in ["edge-1", "edge-2"] {
             s.kubectl().get(cluster, "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
         }
-        heard_of(&s, "hub/server", "--clusters /etc/postern/clusters.json: [1].token: is missing")?;
+        heard_of(&s, "hub/server", "--clusters /etc/postern/clusters.json:1: [1].token: is missing")?;
         let downs = s.trace().lines().into_iter().filter(|line| line.what.contains("session down")).count();
         anyhow::ensure!(downs == 0, "{downs} sessions went down");
         let metrics = s.kubectl().request(Method::GET, "/metrics").within(secs(1)).await?.text();
-        anyhow::ensure!(metrics.contains("clusters_file_refused_total 4\n"), "{metrics}");
+        anyhow::ensure!(metrics.contains("config_files_refused_total{file=\"clusters\"} 4\n"), "{metrics}");
         Ok(())
     });
 }
@@ -128,7 +129,7 @@ fn two_tokens_are_good_while_one_is_rotated() {
     let new = format!("{}new", tunnel_token("edge-1"));
     let has_new = new.clone();
     World::new()
-        .cluster("edge-1", |c| c.with(|config| config.token = has_new.into()).offline())
+        .cluster("edge-1", |c| c.with(|config| config.token = SecretString::from(has_new).into()).offline())
         .cold()
         .version_1(Nothing("as recorded it has one token"), Nothing(FIXED))
         .tell(async |s: Story| {

@@ -1,0 +1,186 @@
+//! Trust: who may hold a session for which cluster, by a token and, where the cluster asks for one, a certificate.
+//!
+//! What was true when a session began is looked at again whenever a file changes on which it stands: the clusters, the
+//! revoked certificates, the CA. A session that would not be let in now ends at once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use host::certificate::PeerCertificate;
+use host::tls::ServerTls;
+use host::watched::Contents;
+use host::{Host, Watched};
+use proxy::flags::{ConfigError, ConfigErrors};
+use tunnel::id::ClusterId;
+
+use crate::auth::{Revoked, TokenDigest};
+use crate::config::clusters::{self, Clusters};
+use crate::registry::Registry;
+use crate::roster::{Changes, Roster};
+
+/// What a session was let in by.
+#[derive(Clone, Debug)]
+pub(crate) struct Credential {
+    pub(crate) token: TokenDigest,
+    pub(crate) certificate: Option<Arc<PeerCertificate>>,
+}
+
+/// Why an agent is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// No token, or none that is known.
+    Token,
+    /// The certificate is among the revoked ones, or its CA is trusted no longer.
+    Certificate,
+    /// The certificate, or its absence, is not what the token's cluster asks for.
+    Binding,
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token => "the token is missing or unknown",
+            Self::Certificate => "the client certificate is revoked",
+            Self::Binding => "the client certificate is not the one that goes with the token",
+        })
+    }
+}
+
+/// Everything by which agents are judged.
+pub(crate) struct Trust {
+    roster: Arc<Roster>,
+    tls: Option<Arc<ServerTls>>,
+    clusters: Option<Arc<Watched<Clusters>>>,
+    revoked: Option<Arc<Watched<Revoked>>>,
+}
+
+/// The clusters file, watched.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn watch_clusters(
+    host: &Host,
+    path: &str,
+    asks_for_certificates: bool,
+) -> Result<Arc<Watched<Clusters>>, ConfigErrors> {
+    let path = path.to_owned();
+    let place = format!("--clusters {path}");
+    Watched::new(host, "clusters", vec![path.clone()], move |contents| {
+        let clusters = clusters::judge(&place, contents.of(&path)).map_err(ConfigErrors)?;
+        clusters.check_certificates(&place, asks_for_certificates).map_err(ConfigErrors)?;
+        Ok(clusters)
+    })
+}
+
+/// The list of revoked certificates, watched.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn watch_revoked(host: &Host, path: &str) -> Result<Arc<Watched<Revoked>>, ConfigErrors> {
+    let path = path.to_owned();
+    Watched::new(host, "revoked-certs", vec![path.clone()], move |contents| judge_revoked(&path, contents).map_err(ConfigErrors))
+}
+
+/// Checks what was read of the list of revoked certificates.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn judge_revoked(path: &str, contents: &Contents) -> Result<Revoked, Vec<ConfigError>> {
+    let place = format!("--revoked-certs {path}");
+    let bytes = contents.of(path).map_err(|unread| vec![ConfigError::new(&place, format!("cannot be read: {unread}"))])?;
+    Revoked::parse(&place, bytes)
+}
+
+impl Trust {
+    pub(crate) fn new(
+        roster: Arc<Roster>,
+        tls: Option<Arc<ServerTls>>,
+        clusters: Option<Arc<Watched<Clusters>>>,
+        revoked: Option<Arc<Watched<Revoked>>>,
+    ) -> Self {
+        Self { roster, tls, clusters, revoked }
+    }
+
+    /// Whose agent it is that presents a token over a connection with this certificate.
+    pub(crate) fn admit(
+        &self,
+        token: Option<&[u8]>,
+        certificate: Option<Arc<PeerCertificate>>,
+    ) -> Result<(ClusterId, Credential), Denied> {
+        let (cluster, token) = token.and_then(|token| self.roster.cluster_of(token)).ok_or(Denied::Token)?;
+        let credential = Credential { token, certificate };
+        self.judge(&cluster, &credential)?;
+        Ok((cluster, credential))
+    }
+
+    /// Whether this would be let in now.
+    pub(crate) fn judge(&self, cluster: &ClusterId, credential: &Credential) -> Result<(), Denied> {
+        if let Some(certificate) = &credential.certificate {
+            let is_trusted = self.tls.as_ref().is_some_and(|tls| tls.trusts(certificate));
+            if !is_trusted || self.is_revoked(credential) {
+                return Err(Denied::Certificate);
+            }
+        }
+        self.roster.judge(cluster, credential)
+    }
+
+    /// Whether a session may go on that was let in by `began`, and whose agent has shown `renewed` since. What is merely
+    /// outdated is forgiven then; what is revoked is not.
+    pub(crate) fn judge_again(
+        &self,
+        cluster: &ClusterId,
+        began: &Credential,
+        renewed: Option<&Credential>,
+    ) -> Result<(), Denied> {
+        match renewed {
+            Some(_) if self.is_revoked(began) => Err(Denied::Certificate),
+            renewed => self.judge(cluster, renewed.unwrap_or(began)),
+        }
+    }
+
+    fn is_revoked(&self, credential: &Credential) -> bool {
+        let revoked = self.revoked.as_ref().zip(credential.certificate.as_ref());
+        revoked.is_some_and(|(revoked, certificate)| revoked.get().has(certificate))
+    }
+
+    /// Follows the files, and has the registry end the sessions that stand on what is gone; never ends.
+    pub(crate) async fn follow(&self, registry: &Registry) {
+        let mut clusters = self.clusters.as_ref().map(|clusters| clusters.get());
+        loop {
+            // Before the look, so that a change in between is not missed.
+            let clusters_changed = changed(self.clusters.as_ref().map(|clusters| clusters.changed()));
+            let revoked_changed = changed(self.revoked.as_ref().map(|revoked| revoked.changed()));
+            let ca_changed = changed(self.tls.as_ref().map(|tls| tls.changed()));
+            let now = self.clusters.as_ref().map(|clusters| clusters.get());
+            let is_new = now.as_ref().zip(clusters.as_ref()).is_some_and(|(now, before)| !Arc::ptr_eq(now, before));
+            let changes = if is_new { now.as_ref().map(|now| self.take(now)).unwrap_or_default() } else { Changes::default() };
+            clusters = now;
+            let n_sessions_ended = registry.follow(self, &self.roster, &changes);
+            let Changes { added, removed, changed: others, rekeyed: _ } = changes;
+            if n_sessions_ended > 0 || is_new {
+                tracing::info!(?added, ?removed, changed = ?others, n_sessions_ended, "trust has changed");
+            }
+            tokio::select! {
+                biased;
+                () = clusters_changed => {}
+                () = revoked_changed => {}
+                () = ca_changed => {}
+            }
+        }
+    }
+
+    fn take(&self, clusters: &Clusters) -> Changes {
+        for warning in &clusters.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.roster.replace(&clusters.list)
+    }
+}
+
+/// The change, or for ever where there is nothing that could.
+async fn changed(changed: Option<impl Future<Output = ()>>) {
+    match changed {
+        Some(changed) => changed.await,
+        None => std::future::pending().await,
+    }
+}
