@@ -56,8 +56,14 @@ pub fn upgrade(version: Version, headers: &HeaderMap) -> Option<Upgrade> {
 ///
 /// Such a request is refused, never forwarded without the header: it would then run as the agent's own account.
 pub fn impersonation(headers: &HeaderMap) -> Option<String> {
+    impersonation_beyond(headers, &[])
+}
+
+/// The first header that asks to act as somebody else and whose name is not one of `known`; one that hides in `Connection`
+/// is never known.
+pub(crate) fn impersonation_beyond(headers: &HeaderMap, known: &[&str]) -> Option<String> {
     let asks = |name: &str| starts_with(name, "impersonate-");
-    let by_name = headers.keys().map(HeaderName::as_str).find(|name| asks(name));
+    let by_name = headers.keys().map(HeaderName::as_str).find(|name| asks(name) && !known.contains(name));
     by_name.or_else(|| tokens(headers, CONNECTION).find(|token| asks(token))).map(str::to_owned)
 }
 

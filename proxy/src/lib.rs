@@ -1,5 +1,5 @@
-//! What both ends of a proxied Kubernetes request share: header hygiene, requests as the API server reads them, Status
-//! bodies, the byte pump of upgrades, rate limits, and the flags of both programs.
+//! What both ends of a proxied Kubernetes request share: header hygiene, requests as the API server reads them,
+//! impersonation, Status bodies, the byte pump of upgrades, rate limits, and the flags of both programs.
 //!
 //! Knows neither the tunnel nor a Kubernetes client.
 
@@ -9,6 +9,7 @@ pub mod file;
 pub mod flags;
 pub mod head;
 pub mod hygiene;
+pub mod impersonation;
 pub mod limits;
 pub mod plain;
 pub mod program;
