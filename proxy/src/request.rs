@@ -3,7 +3,13 @@
 //! Follows `NewRequestInfo` of k8s.io/apiserver (`pkg/endpoints/request/requestinfo.go`), for log lines, scheduling and
 //! policy; the request itself is forwarded as it came.
 
+mod query;
+
+use std::borrow::Cow;
+
 use http::Method;
+
+use query::{ListOptions, parameter};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +56,8 @@ const API_ROOTS: [&str; 2] = ["api", "apis"];
 impl RequestInfo {
     /// Reads a request line. `path` is still percent-encoded, `query` has no `?`.
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Self {
-        let decoded = percent_decoded(path, false);
+        // The API server answers 400 to a wrong escape.
+        let decoded = unescaped(path).unwrap_or(Cow::Borrowed(path));
         // Go splits the decoded path, so that an encoded slash separates too.
         let parts: Vec<&str> = match decoded.trim_matches('/') {
             "" => Vec::new(),
@@ -96,48 +103,91 @@ impl RequestInfo {
     }
 }
 
+/// Whether `path`, still percent-encoded, has one reading: no escapes, no empty segment, no `.` and no `..`.
+///
+/// What follows a `proxy` subresource (or a name after the legacy `/proxy/`) is for another server and may have any form: no
+/// segment of it changes what the API server takes the request for.
+pub fn is_plain(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix('/') else { return false };
+    if rest.is_empty() {
+        return true;
+    }
+    let parts: Vec<&str> = rest.split('/').collect();
+    let proxied = Layout::of(&parts).and_then(|layout| {
+        let kind_at = parts.len() - layout.kind.len();
+        match (layout.special_verb, layout.kind) {
+            (Some("proxy"), _) => Some(kind_at + 2),
+            (_, [_, _, "proxy", ..]) => Some(kind_at + 3),
+            (_, _) => None,
+        }
+    });
+    let own = proxied.map_or(parts.len(), |end| end.min(parts.len()));
+    parts[..own].iter().all(|part| !part.is_empty() && *part != "." && *part != ".." && !part.contains('%'))
+}
+
+/// The parts of a resource's path.
+struct Layout<'a> {
+    group: &'a str,
+    version: &'a str,
+    /// `watch` or `proxy` before the rest.
+    special_verb: Option<&'a str>,
+    namespace: &'a str,
+    /// Resource, name, subresource and what follows; the resource at least.
+    kind: &'a [&'a str],
+}
+
+impl<'a> Layout<'a> {
+    /// `None` when the path is no resource.
+    fn of(parts: &'a [&'a str]) -> Option<Self> {
+        let (root, rest) = parts.split_first().filter(|(root, rest)| API_ROOTS.contains(root) && rest.len() >= 2)?;
+        let (group, rest) = if *root == "api" { ("", rest) } else { rest.split_first().map(|(group, rest)| (*group, rest))? };
+        // With a group, a version and something after it must be left.
+        let (version, mut kind) = rest.split_first().filter(|(_, rest)| !rest.is_empty())?;
+        let mut special_verb = None;
+        if let Some((first @ ("watch" | "proxy"), after)) = kind.split_first().map(|(first, after)| (*first, after)) {
+            // Without a resource after it, the API server answers that it cannot tell the kind.
+            special_verb = Some(first);
+            kind = after;
+            if kind.is_empty() {
+                return None;
+            }
+        }
+        let mut namespace = "";
+        if let ["namespaces", name, after @ ..] = kind {
+            namespace = name;
+            if after.first().is_some_and(|next| !matches!(*next, "status" | "finalize")) {
+                kind = after;
+            }
+        }
+        Some(Self { group, version, special_verb, namespace, kind })
+    }
+}
+
 /// `None` when the path is no resource.
 fn resource_request(method: &Method, parts: &[&str], query: &str) -> Option<RequestInfo> {
-    let (root, rest) = parts.split_first().filter(|(root, rest)| API_ROOTS.contains(root) && rest.len() >= 2)?;
-    let (group, rest) = if *root == "api" { ("", rest) } else { rest.split_first().map(|(group, rest)| (*group, rest))? };
-    // With a group, a version and something after it must be left.
-    let (version, mut rest) = rest.split_first().filter(|(_, rest)| !rest.is_empty())?;
-    let mut verb = match *method {
+    let Layout { group, version, special_verb, namespace, kind } = Layout::of(parts)?;
+    let mut verb = special_verb.unwrap_or(match *method {
         Method::POST => "create",
         Method::GET | Method::HEAD => "get",
         Method::PUT => "update",
         Method::PATCH => "patch",
         Method::DELETE => "delete",
         _ => "",
-    };
-    if let Some((first @ ("watch" | "proxy"), after)) = rest.split_first().map(|(first, after)| (*first, after)) {
-        // Without a resource after it, the API server answers that it cannot tell the kind.
-        verb = first;
-        rest = after;
-        if rest.is_empty() {
-            return None;
-        }
-    }
-    let mut namespace = "";
-    if let ["namespaces", name, after @ ..] = rest {
-        namespace = name;
-        if after.first().is_some_and(|next| !matches!(*next, "status" | "finalize")) {
-            rest = after;
-        }
-    }
-    let part = |index: usize| rest.get(index).copied().unwrap_or_default();
+    });
+    let part = |index: usize| kind.get(index).copied().unwrap_or_default();
     let mut name = part(1).to_owned();
     let subresource = if verb == "proxy" { "" } else { part(2) };
     if name.is_empty() && verb == "get" {
-        verb = if parameter(query, "watch").is_some_and(|text| is_true(&text)) { "watch" } else { "list" };
-        name = parameter(query, "fieldSelector").and_then(|selector| selected_name(&selector)).unwrap_or_default();
+        let options = ListOptions::read(query);
+        verb = if options.watch { "watch" } else { "list" };
+        name = options.name;
     } else if name.is_empty() && verb == "delete" {
         verb = "deletecollection";
     }
-    let follows_log = subresource == "log" && parameter(query, "follow").is_some_and(|text| is_true(&text));
+    let follows_log = subresource == "log" && parameter(query, "follow").is_some_and(|text| query::is_true(&text));
     let resource = Resource {
         group: group.to_owned(),
-        version: (*version).to_owned(),
+        version: version.to_owned(),
         namespace: namespace.to_owned(),
         resource: part(0).to_owned(),
         name,
@@ -146,46 +196,25 @@ fn resource_request(method: &Method, parts: &[&str], query: &str) -> Option<Requ
     Some(RequestInfo { verb: verb.to_owned(), resource: Some(resource), follows_log })
 }
 
-/// The object that a selector of `metadata.name` picks.
-fn selected_name(selector: &str) -> Option<String> {
-    let value = |term: &str| Some(term.strip_prefix("metadata.name")?.trim_start_matches('=').to_owned());
-    let picks = |term: &&str| term.starts_with("metadata.name=");
-    let name = selector.split(',').find(picks).and_then(value)?;
-    let good = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%']);
-    good.then_some(name)
-}
-
-/// Only a value of `false` or `0` is false (apimachinery, `Convert_Slice_string_To_bool`).
-fn is_true(text: &str) -> bool {
-    !(text.eq_ignore_ascii_case("false") || text == "0")
-}
-
-/// The first value of a query parameter.
-fn parameter(query: &str, name: &str) -> Option<String> {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs
-        .map(|(key, value)| (percent_decoded(key, true), value))
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| percent_decoded(value, true))
-}
-
-/// A wrong escape stays as it is: the API server answers 400 to it.
-fn percent_decoded(text: &str, plus_is_space: bool) -> String {
-    let hex = |byte: u8| char::from(byte).to_digit(16);
+/// The bytes of a text with escapes (RFC 3986 section 2.1); `None` if one of them is wrong.
+fn unescaped(text: &str) -> Option<Cow<'_, str>> {
+    let hex = |byte: &u8| char::from(*byte).to_digit(16);
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
         rest = after;
-        match (*first, after) {
-            (b'%', [high, low, tail @ ..]) if let (Some(high), Some(low)) = (hex(*high), hex(*low)) => {
-                bytes.push((high * 16 + low) as u8);
-                rest = tail;
-            }
-            (b'+', _) if plus_is_space => bytes.push(b' '),
-            (byte, _) => bytes.push(byte),
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
         }
+        let [high, low, tail @ ..] = after else { return None };
+        bytes.push((hex(high)? * 16 + hex(low)?) as u8);
+        rest = tail;
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    Some(String::from_utf8_lossy(&bytes).into_owned().into())
 }
 
 #[cfg(test)]

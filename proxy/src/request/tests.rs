@@ -25,6 +25,14 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dfoo&watch=true", "watch /v1 - pods foo -"),
     ("GET", "/api/v1/pods?fieldSelector=metadata.name==foo,spec.x=y", "list /v1 - pods foo -"),
     ("GET", "/api/v1/pods?fieldSelector=metadata.name!%3Dfoo", "list /v1 - pods - -"),
+    ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Db,metadata.name%3D%3Dc", "list /v1 - pods c -"),
+    ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Da%5C,b", "list /v1 - pods a,b -"),
+    ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Da%3Db", "list /v1 - pods - -"),
+    ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Da&limit=x&watch=1", "watch /v1 - pods - -"),
+    ("GET", "/api/v1/pods?watch=false&watch=true", "list /v1 - pods - -"),
+    ("GET", "/api/v1/pods?watch=%zz&watch=true", "watch /v1 - pods - -"),
+    ("GET", "/api/v1/pods?a;watch=true", "list /v1 - pods - -"),
+    ("GET", "/api/v1/watch/namespaces/other/pods?fieldSelector=metadata.name%3Dfoo", "watch /v1 other pods - -"),
     ("GET", "/api/v1/namespaces/other/pods/foo/log", "get /v1 other pods foo log"),
     ("POST", "/api/v1/namespaces/other/pods/foo/exec?command=sh", "create /v1 other pods foo exec"),
     ("GET", "/api/v1/namespaces/other/services/web:80/proxy/a/b", "get /v1 other services web:80 proxy"),
@@ -54,6 +62,38 @@ const TABLE: &[(&str, &str, &str)] = &[
 fn requests_are_read_as_the_api_server_reads_them() {
     for (method, target, expected) in TABLE {
         assert_eq!(summary(&parse(method, target)), *expected, "{method} {target}");
+    }
+}
+
+#[test]
+fn a_plain_path_has_one_reading_up_to_what_is_proxied() {
+    for plain in [
+        "/",
+        "/version",
+        "/api/v1/namespaces/a/pods/b:c@d~e",
+        "/api/v1/namespaces/a/services/web:80/proxy/x//../%2F/%zz/",
+        "/api/v1/nodes/n/proxy/",
+        "/api/v1/proxy/namespaces/a/pods/b/..//%2e",
+        "/apis/x.example/v1/things/t/proxy/%41",
+    ] {
+        assert!(is_plain(plain), "{plain}");
+    }
+    for odd in [
+        "",
+        "*",
+        "//api/v1/pods",
+        "/api/v1/pods/",
+        "/api/v1/pods//exec",
+        "/api/v1/./pods",
+        "/api/v1/namespaces/a/../pods",
+        "/api/v1/secret%73",
+        "/api/v1/namespaces/a%2Fpods",
+        "/api/v1/namespaces/%61/services/web/proxy/x",
+        "/api/v1/proxy/nodes/%6e/x",
+        "/api/v1/namespaces/a/pods/b/prox%79/x",
+        "/logs/proxy/%41",
+    ] {
+        assert!(!is_plain(odd), "{odd}");
     }
 }
 
