@@ -182,6 +182,7 @@ A JSON list, at most 1 MiB, of objects with these keys, in any case. Unknown key
 | `token` | | what its agents present; no two clusters have the same. `sha256:` and the 64 hexadecimal digits of its SHA-256 stand for it, so that the file holds no secret |
 | `tokens` | `[]` | a list of more tokens, beside `token` or for it: while one is rotated, old and new are both good |
 | `certificates` | `[]` | whose client certificate an agent must show beside a token: `uri:` and a URI of its subject alternative names, or `cn:` and its common name; one of the list is enough. Needs `--tls-client-ca`, and TLS that ends at this server: a gateway in front of it must pass it through |
+| `impersonate` | | as whom requests may ask to act: `{{\"users\": [], \"groups\": []}}`, each by its exact name, or users by `system:serviceaccount:NAMESPACE:*`. Nobody by default. The agent's `--guard` must allow the same |
 | `targetAddr` | `{}` | what a version 1 agent is asked to dial |
 | `alias` | | the name in logs and metrics for an `id` that breaks the rule above |
 

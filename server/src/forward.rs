@@ -118,9 +118,8 @@ impl Forward {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(Refusal::BadMethod { method: request.method().to_string() });
         }
-        if let Some(header) = hygiene::impersonation(request.headers()) {
-            return Err(Refusal::Impersonation { header });
-        }
+        let judged = self.roster.judge_impersonation(cluster, request.headers());
+        judged.map_err(|why| Refusal::Impersonation { why })?;
         if let Err(over) = self.rate.acquire(self.rate_wait_max).await {
             self.metrics.rate_limited.inc();
             return Err(Refusal::RateLimited { retry_after: over.retry_after });

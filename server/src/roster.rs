@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use http::Uri;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, Uri};
+use proxy::impersonation::Impersonation;
 use tokio::sync::watch;
 use tunnel::id::ClusterId;
 
@@ -29,6 +30,7 @@ struct Entry {
     tokens: BTreeSet<TokenDigest>,
     /// Whose certificate goes with a token, if any.
     certificates: Vec<CertificateName>,
+    impersonate: Impersonation,
 }
 
 /// What a new list says differently.
@@ -93,6 +95,17 @@ impl Roster {
         self.0.borrow().routes.route(uri)
     }
 
+    /// Whether the cluster lets a request act as whom it asks for.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn judge_impersonation(&self, cluster: &ClusterId, headers: &HeaderMap) -> Result<(), String> {
+        match self.0.borrow().entries.get(cluster) {
+            Some(entry) => entry.impersonate.judge(headers),
+            None => Impersonation::default().judge(headers),
+        }
+    }
+
     /// What a version 1 agent of the cluster is asked to dial; empty for one that is not there.
     pub(crate) fn target(&self, cluster: &ClusterId) -> String {
         self.0.borrow().entries.get(cluster).map(|entry| entry.target.clone()).unwrap_or_default()
@@ -106,6 +119,7 @@ impl List {
             target: cluster.target_addr.clone(),
             tokens: cluster.tokens.iter().copied().collect(),
             certificates: cluster.certificates.clone(),
+            impersonate: cluster.impersonate.clone(),
         };
         Self {
             entries: clusters.iter().map(|cluster| (cluster.id.clone(), entry(cluster))).collect(),

@@ -358,6 +358,7 @@ impl Cluster {
             tokens: vec![TokenDigest::of(&SecretString::from(tunnel_token(&self.id)))],
             certificates: Vec::new(),
             target_addr: "kubernetes.default.svc:443".to_owned(),
+            impersonate: Default::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use host::watched::{Contents, Unread};
 use host::{FILE_BYTES_MAX, Host};
 use proxy::flags::{self, ConfigError};
+use proxy::impersonation::Impersonation;
 use serde_json::value::RawValue;
 use tunnel::id::ClusterId;
 
@@ -33,6 +34,8 @@ pub struct ClusterConfig {
     pub certificates: Vec<CertificateName>,
     /// What a version 1 agent is asked to dial, as `host:port`.
     pub target_addr: String,
+    /// As whom requests may ask to act; its agents have a list of their own, which must agree.
+    pub impersonate: Impersonation,
 }
 
 /// A clusters file that was read well.
@@ -150,8 +153,12 @@ impl Reading<'_> {
         let tokens: Vec<_> = tokens.filter_map(|(token, line)| self.token(line, index, &token)).collect();
         let certificates = entry.certificates.given().unwrap_or_default();
         let certificates = certificates.into_iter().filter_map(|(name, line)| self.certificate(line, index, &name)).collect();
+        let impersonate = match entry.impersonate {
+            Field::Given(list, _) => list,
+            Field::Missing | Field::Wrong => Impersonation::default(),
+        };
         if let Some((id, route)) = named.filter(|_| !tokens.is_empty()) {
-            self.clusters.list.push(ClusterConfig { id, route, tokens, certificates, target_addr });
+            self.clusters.list.push(ClusterConfig { id, route, tokens, certificates, target_addr, impersonate });
         }
     }
 
@@ -276,7 +283,10 @@ mod tests {
              "token": "t16",
              "certificates": ["uri:", "spiffe://hub/edge-10", "cn:edge-10"]},
             {"id": "edge-11", "token": "sha256:abc", "certificates": "cn:x"},
-            {"id": "edge-12", "token": "sha256:HUSH"}
+            {"id": "edge-12", "token": "sha256:HUSH"},
+            {"id": "edge-13", "token": "t18", "impersonate": {"users": ["system:*"]}},
+            {"id": "edge-14", "token": "t19", "impersonate": {"user": ["jane"]}},
+            {"id": "edge-15", "token": "t20", "impersonate": ["jane"]}
         ]"#
         .replace("HUSH", &TokenDigest::of(&"hush-hush".into()).hex());
         let errors = parse("--clusters c.json", &text).expect_err("mistakes");

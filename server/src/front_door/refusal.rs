@@ -28,7 +28,7 @@ pub(crate) enum Refusal {
     /// No such cluster.
     UnknownCluster { cluster: String },
     /// The request asks to act as somebody else.
-    Impersonation { header: String },
+    Impersonation { why: String },
     /// Over the rate.
     RateLimited { retry_after: Duration },
     /// No agent is connected.
@@ -88,8 +88,13 @@ const BODY_TOO_LARGE: Kind = kind(
 );
 const UNKNOWN_CLUSTER: Kind =
     kind("UnknownCluster", StatusCode::BAD_GATEWAY, "BadGateway", "the cluster is not in the clusters file", "never");
-const IMPERSONATION: Kind =
-    kind("Impersonation", StatusCode::FORBIDDEN, "Forbidden", "the request has an `Impersonate-*` header", "never");
+const IMPERSONATION: Kind = kind(
+    "Impersonation",
+    StatusCode::FORBIDDEN,
+    "Forbidden",
+    "the request has `Impersonate-*` headers that the cluster does not allow",
+    "never",
+);
 const RATE_LIMITED: Kind =
     kind("RateLimited", StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", "a turn under `rate-limit` comes too late", "always");
 const OFFLINE: Kind = kind(
@@ -191,7 +196,7 @@ impl Refusal {
             Self::BadMethod { method } => format!("{method} is not forwarded"),
             Self::BodyTooLarge { max } => format!("the body is longer than {max} bytes (request-body-max)"),
             Self::UnknownCluster { cluster } => format!("there is no cluster {cluster:?}; see the server's clusters file"),
-            Self::Impersonation { header } => format!("the header {header} is not allowed: it would run with the agent's rights"),
+            Self::Impersonation { why } => format!("{why}; without the header the request would have the agent's own rights"),
             Self::RateLimited { .. } => "the rate limit of this server is reached (rate-limit)".to_owned(),
             Self::Offline { cluster, since, why, .. } => {
                 let why = why.as_ref().map(|why| format!(", last error: {why}")).unwrap_or_default();
@@ -266,7 +271,7 @@ mod tests {
             Refusal::TooLong { max: 1 },
             Refusal::BodyTooLarge { max: 1 },
             Refusal::UnknownCluster { cluster: "nowhere".into() },
-            Refusal::Impersonation { header: "impersonate-user".into() },
+            Refusal::Impersonation { why: "the header impersonate-user is not allowed".into() },
             Refusal::RateLimited { retry_after: Duration::from_millis(1500) },
             offline(true),
             offline(false),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use proxy::flags::ConfigError;
+use proxy::impersonation::Impersonation;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -39,6 +40,7 @@ pub(super) struct Entry {
     pub(super) certificates: Field<Vec<String>>,
     pub(super) target: Field<String>,
     pub(super) alias: Field<String>,
+    pub(super) impersonate: Field<Impersonation>,
 }
 
 impl Entry {
@@ -58,6 +60,8 @@ impl Entry {
                 "certificates" => take(&mut entry.certificates, value, line, "a list of strings"),
                 "targetaddr" => take(&mut entry.target, value, line, "a string"),
                 "alias" => take(&mut entry.alias, value, line, "a string"),
+                "impersonate" => take(&mut entry.impersonate, value, line, "an object such as {\"users\": [], \"groups\": []}")
+                    .map_err(|problem| with_cause::<Impersonation>(problem, value)),
                 _ => {
                     let place = reading.place;
                     let warning = format!("{place}:{line}: [{index}].{key} is no known key, it has no effect");
@@ -85,6 +89,14 @@ fn take<T: DeserializeOwned>(field: &mut Field<T>, json: &RawValue, line: usize,
     };
     *field = value;
     problem
+}
+
+/// What is wrong inside a value that holds no secret.
+fn with_cause<T: DeserializeOwned>(problem: String, json: &RawValue) -> String {
+    match serde_json::from_str::<T>(json.get()) {
+        Ok(_) => problem,
+        Err(error) => format!("{problem}: {}", error.to_string().split(" at line ").next().unwrap_or_default()),
+    }
 }
 
 impl Reading<'_> {
