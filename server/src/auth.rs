@@ -40,7 +40,7 @@ impl TokenDigest {
     }
 
     /// All of it, in hexadecimal.
-    pub(crate) fn hex(&self) -> String {
+    pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -145,19 +145,20 @@ impl Trust {
 
     /// Follows the files, and has the registry end the sessions that stand on what is gone; never ends.
     pub(crate) async fn follow(&self, registry: &Registry) {
-        let mut clusters = self.clusters.as_ref().map(|clusters| clusters.get());
+        // Nothing was taken yet: the file may have changed since the command line was read.
+        let mut clusters: Option<Arc<Clusters>> = None;
         loop {
             // Before the look, so that a change in between is not missed.
             let clusters_changed = changed(self.clusters.as_ref().map(|clusters| clusters.changed()));
             let revoked_changed = changed(self.revoked.as_ref().map(|revoked| revoked.changed()));
             let ca_changed = changed(self.tls.as_ref().map(|tls| tls.changed()));
             let now = self.clusters.as_ref().map(|clusters| clusters.get());
-            let is_new = now.as_ref().zip(clusters.as_ref()).is_some_and(|(now, before)| !Arc::ptr_eq(now, before));
-            let changes = if is_new { now.as_ref().map(|now| self.take(now)).unwrap_or_default() } else { Changes::default() };
+            let is_taken = now.as_ref().zip(clusters.as_ref()).is_some_and(|(now, before)| Arc::ptr_eq(now, before));
+            let changes = now.as_ref().filter(|_| !is_taken).map(|now| self.take(now)).unwrap_or_default();
             clusters = now;
             let n_sessions_ended = registry.follow(self, &self.roster, &changes);
-            let Changes { added, removed, changed: others, rekeyed: _ } = changes;
-            if n_sessions_ended > 0 || is_new {
+            if n_sessions_ended > 0 || changes != Changes::default() {
+                let Changes { added, removed, changed: others, rekeyed: _ } = changes;
                 tracing::info!(?added, ?removed, changed = ?others, n_sessions_ended, "trust has changed");
             }
             tokio::select! {
@@ -170,10 +171,11 @@ impl Trust {
     }
 
     fn take(&self, clusters: &Clusters) -> Changes {
-        for warning in &clusters.warnings {
-            tracing::warn!("{warning}");
+        let changes = self.roster.replace(&clusters.list);
+        if changes != Changes::default() {
+            clusters.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
-        self.roster.replace(&clusters.list)
+        changes
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::time::SystemTime;
 
+use host::certificate::Fingerprint;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    SanType, date_time_ymd,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// Years that a certificate is good for: longer than anybody keeps a development setup.
 const YEARS: i32 = 10;
@@ -18,6 +21,17 @@ pub struct Pem {
     pub certificate: String,
     /// The private key, PKCS#8.
     pub key: String,
+}
+
+impl Pem {
+    /// The fingerprint of the certificate, as lists of revoked ones have it.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn fingerprint(&self) -> String {
+        let der = CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("a certificate in PEM");
+        Fingerprint::of(&der).to_string()
+    }
 }
 
 /// An authority that signs leaves.
@@ -67,6 +81,16 @@ impl Authority {
     /// If keys cannot be made.
     pub fn client(&self, common_name: &str) -> Result<Pem, rcgen::Error> {
         self.leaf(params(common_name, (self.year, self.leaf_years), Vec::new())?, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// A certificate for a client that has a URI among its names too, such as a SPIFFE id.
+    ///
+    /// # Errors
+    /// If the URI is none, or keys cannot be made.
+    pub fn client_of(&self, common_name: &str, uri: &str) -> Result<Pem, rcgen::Error> {
+        let mut params = params(common_name, (self.year, self.leaf_years), Vec::new())?;
+        params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+        self.leaf(params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn leaf(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Result<Pem, rcgen::Error> {

@@ -28,6 +28,9 @@ pub const CA: &str = "/etc/postern/tls/ca.crt";
 /// The CA of the cluster's API server.
 const TARGET_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 
+/// The URI in [`Issue::edge_1`].
+pub const EDGE_1_URI: &str = "spiffe://hub/agent/edge-1";
+
 /// What one authority issued.
 pub struct Issue {
     /// Its own certificate.
@@ -36,6 +39,8 @@ pub struct Issue {
     pub hub: Pem,
     /// The agents'.
     pub agent: Pem,
+    /// One of its own for an agent of `edge-1`, by common name and by [`EDGE_1_URI`].
+    pub edge_1: Pem,
     /// The API servers'.
     api: Pem,
 }
@@ -63,6 +68,7 @@ fn all_of(authority: &Authority) -> Result<Issue, rcgen::Error> {
         ca: authority.pem().certificate,
         hub: authority.server("hub", &["hub"])?,
         agent: authority.client("agent")?,
+        edge_1: authority.client_of("edge-1", EDGE_1_URI)?,
         api: authority.server("kube-apiserver", &[API_NAME])?,
     })
 }
