@@ -12,6 +12,10 @@ pub(crate) fn refusal<B>(request: &Request<B>) -> Option<Status> {
         let message = format!("postern agent: {} is not forwarded", request.method());
         return Some(Status::failure(StatusCode::BAD_REQUEST, "BadRequest", message).cause("BadMethod", "refused by the agent"));
     }
+    if hygiene::is_coded(request.headers()) {
+        let message = "postern agent: a body has no transfer coding but chunked, once".to_owned();
+        return Some(Status::failure(StatusCode::BAD_REQUEST, "BadRequest", message).cause("Coded", "refused by the agent"));
+    }
     let header = hygiene::impersonation(request.headers())?;
     let message = format!("postern agent: the header {header} is not allowed: it would run with the agent's rights");
     Some(Status::failure(StatusCode::FORBIDDEN, "Forbidden", message).cause("Impersonation", "refused by the agent"))
@@ -20,6 +24,13 @@ pub(crate) fn refusal<B>(request: &Request<B>) -> Option<Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_in_an_unknown_coding_is_refused() {
+        let request = |coding: &str| Request::post("/api").header("transfer-encoding", coding).body(()).expect("a request");
+        assert_eq!(refusal(&request("chunked")), None);
+        assert_eq!(refusal(&request("gzip, chunked")).expect("refused").code, 400);
+    }
 
     #[test]
     fn who_asks_to_be_somebody_else_is_refused_and_not_stripped() {

@@ -16,6 +16,7 @@ use proxy::body::{Body, BoxError};
 use proxy::head::{INNER_FIELDS_MAX, INNER_HEAD_BUFFER};
 use proxy::hygiene;
 use proxy::status::Status;
+use proxy::trailers;
 use proxy::upgrade::{decline, may_switch};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -82,7 +83,7 @@ async fn answer(
 ) -> Response<Body> {
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+    let mut request = request.map(|body| trailers::cleaned(body.map_err(BoxError::from).boxed_unsync()));
     let hub_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
     let mut response = match guard::refusal(&request) {
         Some(refused) => refused.into_response(),

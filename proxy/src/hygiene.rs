@@ -3,8 +3,8 @@
 //! Both ends apply them: the server to what a caller sends, the agent to what a server sends.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{StatusCode, Version};
 
@@ -67,6 +67,15 @@ pub(crate) fn impersonation_beyond(headers: &HeaderMap, known: &[&str]) -> Optio
     by_name.or_else(|| tokens(headers, CONNECTION).find(|token| asks(token))).map(str::to_owned)
 }
 
+/// Whether a request's body is coded in any way but `chunked`, once.
+///
+/// Such a request is refused: the coding belongs to the hop and is removed, and the body would go on as if it were plain.
+pub fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = members(headers, TRANSFER_ENCODING);
+    let is_chunked = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_some_and(|first| !is_chunked(first)) || codings.next().is_some()
+}
+
 /// Removes from a request what must not travel on: hop-by-hop headers (RFC 9110 section 7.6.1), `Authorization`, `Cookie`,
 /// `X-Remote-*` and bearer tokens among the WebSocket protocols. An upgrade keeps `Connection: upgrade` and `Upgrade`;
 /// `TE: trailers` stays.
@@ -90,13 +99,43 @@ pub fn clean_request(version: Version, headers: &mut HeaderMap) {
     remove_websocket_tokens(headers);
 }
 
-/// Removes the hop-by-hop headers of an answer; a 101 keeps `Connection: upgrade` and `Upgrade`. Nothing is added.
+/// Removes the hop-by-hop headers of an answer; a 101 keeps `Connection: upgrade` and `Upgrade`. A length that is told more
+/// than once in the same words is told once. Nothing is added.
 pub fn clean_response(status: StatusCode, headers: &mut HeaderMap) {
     let switches = tokens(headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     remove_hop_by_hop(headers, switches && status == StatusCode::SWITCHING_PROTOCOLS);
+    if let Some(length) = repeated_length(headers) {
+        headers.insert(CONTENT_LENGTH, length);
+    }
+}
+
+/// The length that a head tells more than once, and always the same.
+fn repeated_length(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lengths = members(headers, CONTENT_LENGTH).map(<[u8]>::trim_ascii);
+    let (first, second) = (lengths.next()?, lengths.next()?);
+    let is_one = first == second && lengths.all(|length| length == first);
+    HeaderValue::from_bytes(first).ok().filter(|_| is_one)
+}
+
+/// Removes from trailers what must not be taken for a field of a head: what is removed from a request and what a request is
+/// refused for, the host and the length.
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    let of_a_head = |name: &&HeaderName| {
+        is_hop_by_hop(name)
+            || [AUTHORIZATION, COOKIE, HOST, CONTENT_LENGTH].contains(*name)
+            || ["x-remote-", "impersonate-"].iter().any(|prefix| starts_with(name.as_str(), prefix))
+    };
+    let found: Vec<_> = trailers.keys().filter(of_a_head).cloned().collect();
+    for name in found {
+        trailers.remove(name);
+    }
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // The coding is what counts (RFC 9112 section 6.3). Without it the length would, and cut the body.
+        headers.remove(CONTENT_LENGTH);
+    }
     let named: Vec<_> = tokens(headers, CONNECTION).filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect();
     let mut lines = headers.get_all(UPGRADE).iter();
     let protocol = lines.find(|line| keep_upgrade && !line.as_bytes().trim_ascii().is_empty()).cloned();

@@ -15,4 +15,5 @@ pub mod plain;
 pub mod program;
 pub mod request;
 pub mod status;
+pub mod trailers;
 pub mod upgrade;

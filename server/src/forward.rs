@@ -22,7 +22,7 @@ use http_body_util::BodyExt;
 use proxy::body::{self, Body, BoxError};
 use proxy::limits::RateLimit;
 use proxy::upgrade::{decline, may_switch};
-use proxy::{expect, hygiene};
+use proxy::{expect, hygiene, trailers};
 use tunnel::frame::Open;
 use tunnel::id::ClusterId;
 use tunnel::{OpenError, StreamError, TunnelStream};
@@ -118,6 +118,9 @@ impl Forward {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(Refusal::BadMethod { method: request.method().to_string() });
         }
+        if hygiene::is_coded(request.headers()) {
+            return Err(Refusal::Coded);
+        }
         let judged = self.roster.judge_impersonation(cluster, request.headers());
         judged.map_err(|why| Refusal::Impersonation { why })?;
         if let Err(over) = self.rate.acquire(self.rate_wait_max).await {
@@ -185,6 +188,7 @@ impl Forward {
             true => limited.boxed_unsync(),
             false => linger::lingering(&self.host, limited.boxed_unsync()),
         };
+        let body = trailers::cleaned(body);
         let mut request = Request::from_parts(head, body);
         body::announce_length(&mut request);
         Ok((request, too_large))

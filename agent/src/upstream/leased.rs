@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use proxy::body::BoxError;
+use proxy::trailers;
 
 /// Drops `lease` with the body, and tells it before when the body was read to its end.
 pub(super) struct Leased<L: Lease> {
@@ -31,11 +32,14 @@ impl<L: Lease> HttpBody for Leased<L> {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let mut frame = Pin::new(&mut self.body).poll_frame(cx);
         if matches!(frame, Poll::Ready(None))
             && let Some(lease) = self.lease.take()
         {
             lease.whole();
+        }
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame {
+            trailers::clean(frame);
         }
         frame.map_err(BoxError::from)
     }

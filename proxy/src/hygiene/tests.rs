@@ -121,6 +121,53 @@ fn an_answer_loses_its_hop_by_hop_headers_only() {
     assert_eq!(headers, switched);
 }
 
+#[test]
+fn a_length_beside_a_coding_is_removed_with_it() {
+    let mut headers = map(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
+    clean_request(Version::HTTP_11, &mut headers);
+    assert!(headers.is_empty(), "{headers:?}");
+    let mut headers = map(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
+    clean_response(StatusCode::OK, &mut headers);
+    assert!(headers.is_empty(), "{headers:?}");
+}
+
+#[test]
+fn an_answers_length_is_told_once_unless_it_is_none() {
+    for (told, left) in [(&["3"][..], &["3"][..]), (&["3, 3"], &["3"]), (&["3", "3 ,3"], &["3"]), (&["3", "4"], &["3", "4"])] {
+        let mut headers = map(&told.iter().map(|length| ("content-length", *length)).collect::<Vec<_>>());
+        clean_response(StatusCode::OK, &mut headers);
+        assert_eq!(headers.get_all("content-length").iter().collect::<Vec<_>>(), left, "{told:?}");
+    }
+}
+
+#[test]
+fn only_chunked_and_only_once_is_no_coding_of_its_own() {
+    let coded = |lines: &[&str]| is_coded(&map(&lines.iter().map(|line| ("transfer-encoding", *line)).collect::<Vec<_>>()));
+    assert!(!coded(&[]) && !coded(&["chunked"]) && !coded(&[" ChunKed"]));
+    for lines in
+        [&["gzip"][..], &["gzip, chunked"], &["chunked, chunked"], &["chunked", "chunked"], &["identity", "chunked"], &[""]]
+    {
+        assert!(coded(lines), "{lines:?}");
+    }
+}
+
+#[test]
+fn trailers_say_nothing_that_belongs_into_a_head() {
+    let mut trailers = map(&[
+        ("impersonate-user", "admin"),
+        ("X_Remote_User", "admin"),
+        ("authorization", "Bearer a"),
+        ("cookie", "a=b"),
+        ("host", "other"),
+        ("content-length", "50"),
+        ("transfer-encoding", "chunked"),
+        ("connection", "close"),
+        ("x-digest", "kept"),
+    ]);
+    clean_trailers(&mut trailers);
+    assert_eq!(trailers, map(&[("x-digest", "kept")]));
+}
+
 const NAMES: &[&str] = &[
     "connection",
     "keep-alive",
@@ -157,6 +204,7 @@ proptest! {
 
         let named: Vec<_> = tokens(&before, CONNECTION).map(str::to_ascii_lowercase).collect();
         let upgraded = upgrade(version, &before).is_some();
+        let is_coded = before.contains_key("transfer-encoding");
         for name in before.keys() {
             let text = name.as_str();
             let left: Vec<_> = after.get_all(name).iter().collect();
@@ -166,6 +214,7 @@ proptest! {
                 "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization" | "transfer-encoding"
                 | "authorization" | "cookie" | "http2-settings" => prop_assert!(left.is_empty()),
                 remote if remote.starts_with("x-remote-") || remote.starts_with("x_remote_") => prop_assert!(left.is_empty()),
+                "content-length" if is_coded => prop_assert!(left.is_empty()),
                 _ if named.iter().any(|other| other == text) => prop_assert!(left.is_empty()),
                 _ => prop_assert_eq!(left, before.get_all(name).iter().collect::<Vec<_>>()),
             }

@@ -11,6 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use proxy::body::{Body, BoxError};
 use proxy::request::{self, RequestInfo};
+use proxy::trailers;
 use tokio::time::Instant;
 use tunnel::frame::Class;
 
@@ -153,7 +154,10 @@ impl HttpBody for Tracked {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame {
+            trailers::clean(frame);
+        }
         let is_end = self.body.is_end_stream();
         if let Some(account) = &mut self.record.account {
             match &frame {

@@ -23,6 +23,8 @@ pub(crate) enum Refusal {
     TooLong { max: usize },
     /// A method that is never forwarded.
     BadMethod { method: String },
+    /// The body is coded for its way in a manner that would be lost.
+    Coded,
     /// The request's body is longer than the limit.
     BodyTooLarge { max: usize },
     /// No such cluster.
@@ -77,6 +79,13 @@ const BAD_METHOD: Kind = kind(
     StatusCode::BAD_REQUEST,
     "BadRequest",
     "the method is CONNECT or TRACE, which no API server serves",
+    "never",
+);
+const CODED: Kind = kind(
+    "Coded",
+    StatusCode::BAD_REQUEST,
+    "BadRequest",
+    "the body has a `Transfer-Encoding` other than `chunked` (HTTP/1.1)",
     "never",
 );
 const BODY_TOO_LARGE: Kind = kind(
@@ -145,11 +154,12 @@ const TIMEOUT: Kind = kind(
 );
 
 /// Every kind, for REFERENCE.md.
-pub(crate) const KINDS: [Kind; 16] = [
+pub(crate) const KINDS: [Kind; 17] = [
     BAD_PATH,
     FRAGMENT,
     TOO_LONG,
     BAD_METHOD,
+    CODED,
     BODY_TOO_LARGE,
     UNKNOWN_CLUSTER,
     IMPERSONATION,
@@ -172,6 +182,7 @@ impl Refusal {
             Self::Fragment => FRAGMENT,
             Self::TooLong { .. } => TOO_LONG,
             Self::BadMethod { .. } => BAD_METHOD,
+            Self::Coded => CODED,
             Self::BodyTooLarge { .. } => BODY_TOO_LARGE,
             Self::UnknownCluster { .. } => UNKNOWN_CLUSTER,
             Self::Impersonation { .. } => IMPERSONATION,
@@ -194,6 +205,7 @@ impl Refusal {
             Self::Fragment => "a request target has no fragment: write # as %23".to_owned(),
             Self::TooLong { max } => format!("path and query are longer than {max} bytes"),
             Self::BadMethod { method } => format!("{method} is not forwarded"),
+            Self::Coded => "a body has no transfer coding but chunked, once".to_owned(),
             Self::BodyTooLarge { max } => format!("the body is longer than {max} bytes (request-body-max)"),
             Self::UnknownCluster { cluster } => format!("there is no cluster {cluster:?}; see the server's clusters file"),
             Self::Impersonation { why } => format!("{why}; without the header the request would have the agent's own rights"),
@@ -241,6 +253,7 @@ impl Refusal {
             | Self::Fragment
             | Self::TooLong { .. }
             | Self::BadMethod { .. }
+            | Self::Coded
             | Self::BodyTooLarge { .. }
             | Self::UnknownCluster { .. }
             | Self::Impersonation { .. } => None,
@@ -269,6 +282,7 @@ mod tests {
             Refusal::BadPath,
             Refusal::Fragment,
             Refusal::TooLong { max: 1 },
+            Refusal::Coded,
             Refusal::BodyTooLarge { max: 1 },
             Refusal::UnknownCluster { cluster: "nowhere".into() },
             Refusal::Impersonation { why: "the header impersonate-user is not allowed".into() },
