@@ -14,6 +14,7 @@ mod apiserver;
 mod binary;
 mod client;
 mod cluster;
+pub mod corpus;
 mod fault;
 mod fleet;
 mod http;

@@ -160,7 +160,12 @@ impl Caller {
 
     /// A connection to the front door, for bytes that no client library would send.
     pub async fn dial(&self) -> anyhow::Result<host::Connection> {
-        self.host.dial("hub", self.port).await.context("the hub cannot be dialled")
+        self.dial_at(self.port).await
+    }
+
+    /// The same to another port of the hub.
+    pub async fn dial_at(&self, port: u16) -> anyhow::Result<host::Connection> {
+        self.host.dial("hub", port).await.context("the hub cannot be dialled")
     }
 
     /// Sends on an idle connection or a fresh one. A request that was not sent because the idle one closed at that

@@ -24,6 +24,7 @@ pub mod pki;
 pub mod promise;
 pub mod seed;
 mod stage;
+pub mod stand_in;
 pub mod story;
 pub mod trace;
 mod version_1;

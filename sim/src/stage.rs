@@ -14,13 +14,14 @@ use crate::machine::{Machine, Panics, Program};
 use crate::middlebox::{Controls, Middlebox, Placed};
 use crate::pki;
 use crate::seed::Seed;
+use crate::stand_in::StandIn;
 use crate::story::Listed;
 use crate::trace::Trace;
 use crate::version_1;
 use crate::world::{CLUSTERS_PATH, Cluster, Player, SA_TOKEN_PATH, World, service_account_token};
 
 /// Where an API server listens.
-const API_PORT: u16 = 443;
+pub(crate) const API_PORT: u16 = 443;
 
 /// The name of the API server within its cluster.
 pub(crate) const API_NAME: &str = "kubernetes.default.svc";
@@ -96,7 +97,8 @@ impl Stage {
             let options = Options { arrivals, ..cluster.api.clone() };
             let apis: Vec<_> = (1..=cluster.n_apis).map(|n| numbered(&format!("{id}/api"), n)).collect();
             for api in &apis {
-                machines.insert(api.clone(), add(api, api_program(options.clone(), staged.api.clone())));
+                let api_program = || api_program(options.clone(), staged.api.clone());
+                machines.insert(api.clone(), add(api, cluster.stand_in.as_ref().map_or_else(api_program, StandIn::program)));
             }
             fabric.add_name(id, API_NAME, &apis.iter().map(String::as_str).collect::<Vec<_>>());
             starts.extend(apis);

@@ -21,6 +21,7 @@ use crate::pki;
 use crate::promise::{self, Promise, Promises, Telling};
 use crate::seed::Seed;
 use crate::stage::Stage;
+use crate::stand_in::StandIn;
 use crate::story::Story;
 use crate::trace::Trace;
 
@@ -70,6 +71,7 @@ pub struct Cluster {
     pub(crate) api: Options,
     pub(crate) n_apis: usize,
     pub(crate) has_tls_upstream: bool,
+    pub(crate) stand_in: Option<StandIn>,
     /// What its agents run on.
     pub config: AgentConfig,
     pub(crate) played_by: Player,
@@ -274,6 +276,7 @@ impl Cluster {
             api,
             n_apis: 1,
             has_tls_upstream: false,
+            stand_in: None,
             config,
             played_by: Player::Product,
         }
@@ -336,6 +339,12 @@ impl Cluster {
     pub fn tls_upstream(mut self) -> Self {
         self.has_tls_upstream = true;
         pki::plan_target(&mut self.config);
+        self
+    }
+
+    /// Has no API server: whoever connects to it is served by `stand_in`.
+    pub fn stood_in_by(mut self, stand_in: StandIn) -> Self {
+        self.stand_in = Some(stand_in);
         self
     }
 

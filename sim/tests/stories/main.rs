@@ -18,6 +18,7 @@ mod revocation;
 mod rollouts;
 mod rotation;
 mod slow_readers;
+mod smuggling;
 mod the_wire;
 mod the_world;
 mod transparency;

@@ -1,0 +1,339 @@
+//! Hostile words at both listeners and hostile answers: nothing passes, or exactly one clean request, and nobody who
+//! shares a connection reads another's bytes. The tables are `e2e/testdata/requests.txt` and `answers.txt`.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use e2e::corpus::{self, Arrived, Case, FarEnd, NEXT, Outcome, Protocol, Reply, Request, Then, say};
+use host::{Connection, Host};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sim::promise::{
+    FRONT_DOOR,
+    Promise::{Nothing, Same},
+};
+use sim::stand_in::StandIn;
+use sim::story::{Story, millis, secs};
+use sim::world::{World, service_account_token};
+use tokio::io::AsyncReadExt;
+
+/// Longer than any answer takes here; shorter than any time limit of the server.
+const QUIET: Duration = secs(2);
+
+/// What the agent calls its target.
+const TARGET: &str = "kubernetes.default.svc:443";
+
+/// What HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI ";
+
+#[test]
+fn of_hostile_requests_nothing_arrives_or_exactly_one_clean_request() {
+    play_all(false);
+}
+
+#[test]
+fn of_hostile_requests_nothing_arrives_over_http2_either() {
+    play_all(true);
+}
+
+fn play_all(over_http2: bool) {
+    let far_end = FarEnd::default();
+    let stand_in = stand_in(&far_end);
+    World::new()
+        .cluster("edge-1", move |c| if over_http2 { c.tls_upstream() } else { c }.stood_in_by(stand_in))
+        .version_1(Nothing("it forwards bytes that its server made"), Nothing(FRONT_DOOR))
+        .tell(async |s: Story| {
+            let mut wrong = Vec::new();
+            for case in corpus::requests()? {
+                for in_one_piece in [true, false] {
+                    let result = play(&s, &far_end, &case, in_one_piece, over_http2).await;
+                    wrong.extend(result.err().map(|error| format!("[{}] in one piece: {in_one_piece}: {error:#}", case.name)));
+                }
+            }
+            ensure!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+            Ok(())
+        });
+}
+
+/// Plays one case, with a harmless request right behind it or later, and compares.
+async fn play(s: &Story, far_end: &FarEnd, case: &Case, in_one_piece: bool, over_http2: bool) -> anyhow::Result<()> {
+    let mut io = s.kubectl().dial().await?;
+    let has_all = |bytes: &[u8]| {
+        case.protocol == Protocol::Http2
+            && [1, 3].iter().all(|stream| !matches!(corpus::outcome(bytes, *stream), Outcome::Waits | Outcome::Cut(_)))
+    };
+    let reply = if in_one_piece {
+        say(&mut io, &case.said_with_next(), QUIET, has_all).await
+    } else {
+        let mut reply = say(&mut io, &case.said, QUIET, |_| false).await;
+        if !reply.has_ended {
+            let more = say(&mut io, &case.next(false), QUIET, has_all).await;
+            reply.bytes.extend(more.bytes);
+            reply.has_ended = more.has_ended;
+        }
+        reply
+    };
+    drop(io);
+    // What is cut here is cut at the far end within a round trip.
+    s.pass(millis(100)).await;
+    let arrived: Vec<_> = far_end.take().into_iter().map(|one| one.judged(&service_account_token("edge-1"), TARGET)).collect();
+    let told = match case.protocol {
+        Protocol::Http1 => told_http1(case, &reply)?,
+        Protocol::Http2 => told_http2(case, &reply),
+    };
+    compare(case, arrived, told, over_http2)
+}
+
+/// The statuses of all answers on a connection; each must be whole, and nothing between them.
+fn told_http1(case: &Case, reply: &Reply) -> anyhow::Result<Vec<String>> {
+    let (mut rest, mut statuses) = (&reply.bytes[..], Vec::new());
+    let mut method = if case.said.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
+    while !rest.is_empty() {
+        let (answer, len) = corpus::answer(rest, method, reply.has_ended)?.context("half an answer")?;
+        ensure!(answer.is_whole, "an answer that is not whole: {answer:?}");
+        rest = &rest[len..];
+        method = "GET";
+        statuses.push(answer.status.to_string());
+        if answer.status == 101 {
+            break;
+        }
+    }
+    Ok(statuses)
+}
+
+/// What became of the streams; of a connection that has ended only the first counts.
+fn told_http2(case: &Case, reply: &Reply) -> Vec<String> {
+    let mut told: Vec<_> = [1, 3].iter().map(|stream| told_of(reply, *stream)).collect();
+    if case.then == Then::Closed && told[0] == told[1] {
+        told.pop();
+    }
+    told
+}
+
+fn told_of(reply: &Reply, stream: u32) -> String {
+    match corpus::outcome(&reply.bytes, stream) {
+        Outcome::Waits => "nothing".to_owned(),
+        Outcome::Answered(status) => status.to_string(),
+        Outcome::Cut(status) => format!("cut {status}"),
+        Outcome::Reset => "reset".to_owned(),
+        Outcome::GoneAway => "goaway".to_owned(),
+    }
+}
+
+fn compare(case: &Case, arrived: Vec<Arrived>, told: Vec<String>, over_http2: bool) -> anyhow::Result<()> {
+    let (mut answers, mut wanted) = (case.answers.clone(), Vec::new());
+    answers.retain(|answer| !answer.is_empty());
+    let n = case.arrives.len();
+    for (request, number) in case.arrives.iter().cloned().zip(1..) {
+        wanted.push(if case.breaks_off && number == n { Arrived::Part(request) } else { Arrived::Whole(request) });
+    }
+    match case.then {
+        Then::Served => {
+            let next = Request { method: "GET".to_owned(), target: NEXT.to_owned(), fields: Vec::new(), body: Vec::new() };
+            wanted.push(Arrived::Whole(next));
+            answers.push("200".to_owned());
+        }
+        Then::Switched => {
+            let Some(Arrived::Whole(request)) = wanted.last_mut() else { anyhow::bail!("nothing was switched") };
+            let next = |is_last| [&request.body[..], &case.next(is_last)].concat();
+            let bodies = [next(true), next(false)];
+            let is_one = matches!(arrived.last(), Some(Arrived::Whole(last)) if bodies.contains(&last.body));
+            ensure!(is_one, "after the switch: {arrived:?}");
+            if let Some(Arrived::Whole(last)) = arrived.last() {
+                request.body.clone_from(&last.body);
+            }
+        }
+        Then::Closed | Then::Swallowed => {}
+    }
+    let told = told.join(" ");
+    ensure!(told == answers.join(" "), "told {told:?}, not {:?}; arrived {arrived:?}", answers.join(" "));
+    let plain = |all: Vec<Arrived>| all.into_iter().map(|one| comparable(one, over_http2)).collect::<Vec<_>>();
+    let (mut arrived, mut wanted) = (plain(arrived), plain(wanted));
+    if case.protocol == Protocol::Http2 {
+        // Its streams have no order.
+        arrived.sort();
+        wanted.sort();
+    }
+    if case.breaks_off && !arrived.iter().any(|one| one.starts_with("part")) {
+        // It was seen to be broken before the first of it left.
+        wanted.retain(|one| !one.starts_with("part"));
+    }
+    ensure!(arrived == wanted, "arrived\n  {}\nnot\n  {}", arrived.join("\n  "), wanted.join("\n  "));
+    Ok(())
+}
+
+/// One line. A body that breaks off has come as far as it has.
+fn comparable(arrived: Arrived, over_http2: bool) -> String {
+    let told = |request: Request| {
+        let is_of_http1 = |name: &str| over_http2 && name == "transfer-encoding";
+        // Libraries differ in whether they tell of no body.
+        let says_nothing = |name: &str, value: &[u8]| name == "content-length" && value == b"0";
+        let fields = request.fields.iter().filter(|(name, value)| !is_of_http1(name) && !says_nothing(name, value));
+        let fields: Vec<_> = fields.map(|(name, value)| format!("{name}: {}", value.escape_ascii())).collect();
+        format!("{} {} {fields:?}", request.method, request.target)
+    };
+    match arrived {
+        Arrived::Whole(request) => {
+            let body = request.body.escape_ascii().to_string();
+            format!("whole {} {body}", told(request))
+        }
+        Arrived::Part(request) => format!("part {}", told(request)),
+        Arrived::Broken(why) => format!("broken {why}"),
+    }
+}
+
+#[test]
+fn of_hostile_requests_at_the_agents_door_nothing_arrives() {
+    let far_end = FarEnd::default();
+    let stand_in = stand_in(&far_end);
+    World::new().cluster("edge-1", move |c| c.stood_in_by(stand_in.clone())).version_1(Same, Nothing(FRONT_DOOR)).tell(
+        async |s: Story| {
+            for case in corpus::requests()? {
+                let mut io = s.kubectl().dial_at(8443).await?;
+                let reply = say(&mut io, &case.said_with_next(), secs(15), |_| false).await;
+                ensure!(reply.has_ended, "[{}] holds its place", case.name);
+                let arrived = far_end.take();
+                ensure!(arrived.is_empty(), "[{}] {arrived:?}", case.name);
+                let status = corpus::answer(&reply.bytes, "GET", true).ok().flatten().map(|(answer, _)| answer.status);
+                ensure!(status.is_none_or(|status| (400..500).contains(&status)), "[{}] was told {status:?}", case.name);
+            }
+            ensure!(s.n_sessions().await? == 1, "the agent's session ended");
+            Ok(())
+        },
+    );
+}
+
+/// An API server that keeps what it hears, over HTTP/1.1 and HTTP/2.
+fn stand_in(far_end: &FarEnd) -> StandIn {
+    let far_end = far_end.clone();
+    StandIn::new(move |host, mut io| {
+        let far_end = far_end.clone();
+        async move {
+            let mut heard = Vec::new();
+            while heard.len() < PREFACE.len() && PREFACE.starts_with(&heard) {
+                if !io.read_buf(&mut heard).await.is_ok_and(|n| n > 0) {
+                    return;
+                }
+            }
+            if heard.starts_with(PREFACE) {
+                serve_http2(&host, heard, io, far_end).await;
+            } else {
+                far_end.serve(io, heard).await;
+            }
+        }
+    })
+}
+
+/// Keeps requests that came over HTTP/2 as if they had come over HTTP/1.1.
+async fn serve_http2(host: &Host, heard: Vec<u8>, io: Connection, far_end: FarEnd) {
+    let (reader, writer) = tokio::io::split(io);
+    let io = tokio::io::join(std::io::Cursor::new(heard).chain(reader), writer);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let far_end = far_end.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let mut fields: Vec<_> =
+                head.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+            let host = head.uri.authority().map(|host| host.as_str().as_bytes().to_vec()).unwrap_or_default();
+            fields.push(("host".to_owned(), host));
+            fields.sort();
+            let (method, target) =
+                (head.method.to_string(), head.uri.path_and_query().map(ToString::to_string).unwrap_or_default());
+            let mut request = Request { method, target, fields, body: Vec::new() };
+            let answer = Full::new(Bytes::from(format!("{} {}\n", request.method, request.target)));
+            match body.collect().await {
+                Ok(body) if body.trailers().is_some() => far_end.note(Arrived::Broken(format!("trailers {:?}", body.trailers()))),
+                Ok(body) => {
+                    request.body = body.to_bytes().to_vec();
+                    far_end.note(Arrived::Whole(request));
+                }
+                Err(_) => far_end.note(Arrived::Part(request)),
+            }
+            Ok::<_, std::convert::Infallible>(hyper::Response::new(answer))
+        }
+    });
+    // Agents end their connections when they end.
+    let _ = hyper::server::conn::http2::Builder::new(host.tasks().clone())
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(io), service)
+        .await;
+}
+
+#[test]
+fn a_hostile_answer_is_told_as_one_answer_and_the_next_request_has_its_own() {
+    let cases = corpus::answers().expect("a good table");
+    let words: Vec<_> = cases.iter().map(|case| case.said.clone()).collect();
+    let far_end = FarEnd::new(move |request| {
+        let number = request.target.strip_prefix("/answer/")?;
+        words.get(number.parse::<usize>().ok()?).cloned()
+    });
+    let stand_in = stand_in(&far_end);
+    World::new()
+        .cluster("edge-1", move |c| c.stood_in_by(stand_in.clone()))
+        .version_1(Nothing("it forwards bytes that its server reads"), Nothing(FRONT_DOOR))
+        .tell(async |s: Story| {
+            let mut wrong = Vec::new();
+            for (case, number) in cases.iter().zip(0..) {
+                for (method, told) in ["GET", "POST"].into_iter().zip(&case.told) {
+                    for protocol in [Protocol::Http1, Protocol::Http2] {
+                        let result = hear(&s, (number, method, protocol), told).await;
+                        wrong.extend(result.err().map(|error| format!("[{}] {method} {protocol:?}: {error:#}", case.name)));
+                    }
+                }
+            }
+            ensure!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+            ensure!(s.n_sessions().await? == 1, "the agent's session ended");
+            Ok(())
+        });
+}
+
+/// Asks for one hostile answer and then for a harmless one on the same connection.
+async fn hear(s: &Story, asked: (usize, &str, Protocol), told: &(String, Vec<u8>)) -> anyhow::Result<()> {
+    let (number, method, protocol) = asked;
+    let mut io = s.kubectl().dial().await?;
+    let case = Case::asking(protocol, method, &format!("/answer/{number}"));
+    let (status, body) = told;
+    if protocol == Protocol::Http2 {
+        let mut reply = say(&mut io, &case.said, QUIET, |_| false).await;
+        let first = corpus::outcome(&reply.bytes, 1);
+        let more = say(&mut io, &case.next(false), QUIET, |_| false).await;
+        reply.bytes.extend(more.bytes);
+        let next = corpus::outcome(&reply.bytes, 3);
+        let is_as_told = match first {
+            Outcome::Answered(code) => *status == code.to_string() || code == 502 && status == "cut",
+            Outcome::Cut(200) => status == "cut",
+            Outcome::Waits | Outcome::Cut(_) | Outcome::Reset | Outcome::GoneAway => false,
+        };
+        ensure!(is_as_told && next == Outcome::Answered(200), "told {first:?}, then {next:?}");
+        return Ok(());
+    }
+    let reply = say(&mut io, &case.said_with_next(), QUIET, |_| false).await;
+    let (answer, len) = corpus::answer(&reply.bytes, method, reply.has_ended)?.context("no answer")?;
+    let rest = &reply.bytes[len..];
+    let code = if answer.is_whole { answer.status.to_string() } else { "cut".to_owned() };
+    // What breaks off early enough is a refusal.
+    let is_as_told = code == *status || code == "502" && status == "cut";
+    ensure!(is_as_told, "told {code}: {}", answer.body.escape_ascii());
+    if code == "502" {
+        ensure!(
+            answer.body.starts_with(b"{\"kind\":\"Status\"") || answer.body.starts_with(b"{\"apiVersion\""),
+            "in the words {}",
+            answer.body.escape_ascii()
+        );
+    } else if code != "cut" {
+        ensure!(answer.body == *body, "the body is {}", answer.body.escape_ascii());
+    }
+    let of_the_hop = ["connection", "keep-alive", "proxy-authenticate", "upgrade", "x-hop"];
+    let found = answer.fields.iter().find(|(name, value)| of_the_hop.contains(&name.as_str()) && value != b"close");
+    ensure!(found.is_none(), "a field of the hop: {found:?}");
+    if code == "cut" {
+        return Ok(());
+    }
+    let (next, len) = corpus::answer(rest, "GET", reply.has_ended)?.context("no second answer")?;
+    ensure!(next.status == 200 && next.body == format!("GET {NEXT}\n").into_bytes(), "the next was told {next:?}");
+    ensure!(rest.len() == len, "stray bytes: {}", rest[len..].escape_ascii());
+    Ok(())
+}
