@@ -6,6 +6,7 @@
 
 mod far_end;
 mod frames;
+mod judgement;
 mod strict;
 mod table;
 

@@ -11,6 +11,7 @@
 mod api;
 mod hosts;
 mod lifecycle;
+mod smuggling;
 mod streams;
 
 use anyhow::Result;
@@ -29,6 +30,13 @@ fn kubectl_works_on_the_fake_api_server() {
 fn a_pair_outlives_its_parts() {
     let Some(kubectl) = requirement::kubectl() else { return };
     run(Scene::fake(&kubectl), lifecycle::run);
+}
+
+#[test]
+fn hostile_requests_are_one_clean_request_or_none_for_the_programs_as_they_ship() {
+    let mut suite = Suite::new();
+    suite.must("hostile requests", smuggling::run);
+    suite.finish(String::new);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use e2e::corpus::{self, Arrived, Case, FarEnd, NEXT, Outcome, Protocol, Reply, Request, Then, say};
+use e2e::corpus::{self, Arrived, Case, FarEnd, NEXT, Outcome, Protocol, Request, say};
 use host::{Connection, Host};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -61,10 +61,7 @@ fn play_all(over_http2: bool) {
 /// Plays one case, with a harmless request right behind it or later, and compares.
 async fn play(s: &Story, far_end: &FarEnd, case: &Case, in_one_piece: bool, over_http2: bool) -> anyhow::Result<()> {
     let mut io = s.kubectl().dial().await?;
-    let has_all = |bytes: &[u8]| {
-        case.protocol == Protocol::Http2
-            && [1, 3].iter().all(|stream| !matches!(corpus::outcome(bytes, *stream), Outcome::Waits | Outcome::Cut(_)))
-    };
+    let has_all = |bytes: &[u8]| case.has_all(bytes);
     let reply = if in_one_piece {
         say(&mut io, &case.said_with_next(), QUIET, has_all).await
     } else {
@@ -80,109 +77,7 @@ async fn play(s: &Story, far_end: &FarEnd, case: &Case, in_one_piece: bool, over
     // What is cut here is cut at the far end within a round trip.
     s.pass(millis(100)).await;
     let arrived: Vec<_> = far_end.take().into_iter().map(|one| one.judged(&service_account_token("edge-1"), TARGET)).collect();
-    let told = match case.protocol {
-        Protocol::Http1 => told_http1(case, &reply)?,
-        Protocol::Http2 => told_http2(case, &reply),
-    };
-    compare(case, arrived, told, over_http2)
-}
-
-/// The statuses of all answers on a connection; each must be whole, and nothing between them.
-fn told_http1(case: &Case, reply: &Reply) -> anyhow::Result<Vec<String>> {
-    let (mut rest, mut statuses) = (&reply.bytes[..], Vec::new());
-    let mut method = if case.said.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
-    while !rest.is_empty() {
-        let (answer, len) = corpus::answer(rest, method, reply.has_ended)?.context("half an answer")?;
-        ensure!(answer.is_whole, "an answer that is not whole: {answer:?}");
-        rest = &rest[len..];
-        method = "GET";
-        statuses.push(answer.status.to_string());
-        if answer.status == 101 {
-            break;
-        }
-    }
-    Ok(statuses)
-}
-
-/// What became of the streams; of a connection that has ended only the first counts.
-fn told_http2(case: &Case, reply: &Reply) -> Vec<String> {
-    let mut told: Vec<_> = [1, 3].iter().map(|stream| told_of(reply, *stream)).collect();
-    if case.then == Then::Closed && told[0] == told[1] {
-        told.pop();
-    }
-    told
-}
-
-fn told_of(reply: &Reply, stream: u32) -> String {
-    match corpus::outcome(&reply.bytes, stream) {
-        Outcome::Waits => "nothing".to_owned(),
-        Outcome::Answered(status) => status.to_string(),
-        Outcome::Cut(status) => format!("cut {status}"),
-        Outcome::Reset => "reset".to_owned(),
-        Outcome::GoneAway => "goaway".to_owned(),
-    }
-}
-
-fn compare(case: &Case, arrived: Vec<Arrived>, told: Vec<String>, over_http2: bool) -> anyhow::Result<()> {
-    let (mut answers, mut wanted) = (case.answers.clone(), Vec::new());
-    answers.retain(|answer| !answer.is_empty());
-    let n = case.arrives.len();
-    for (request, number) in case.arrives.iter().cloned().zip(1..) {
-        wanted.push(if case.breaks_off && number == n { Arrived::Part(request) } else { Arrived::Whole(request) });
-    }
-    match case.then {
-        Then::Served => {
-            let next = Request { method: "GET".to_owned(), target: NEXT.to_owned(), fields: Vec::new(), body: Vec::new() };
-            wanted.push(Arrived::Whole(next));
-            answers.push("200".to_owned());
-        }
-        Then::Switched => {
-            let Some(Arrived::Whole(request)) = wanted.last_mut() else { anyhow::bail!("nothing was switched") };
-            let next = |is_last| [&request.body[..], &case.next(is_last)].concat();
-            let bodies = [next(true), next(false)];
-            let is_one = matches!(arrived.last(), Some(Arrived::Whole(last)) if bodies.contains(&last.body));
-            ensure!(is_one, "after the switch: {arrived:?}");
-            if let Some(Arrived::Whole(last)) = arrived.last() {
-                request.body.clone_from(&last.body);
-            }
-        }
-        Then::Closed | Then::Swallowed => {}
-    }
-    let told = told.join(" ");
-    ensure!(told == answers.join(" "), "told {told:?}, not {:?}; arrived {arrived:?}", answers.join(" "));
-    let plain = |all: Vec<Arrived>| all.into_iter().map(|one| comparable(one, over_http2)).collect::<Vec<_>>();
-    let (mut arrived, mut wanted) = (plain(arrived), plain(wanted));
-    if case.protocol == Protocol::Http2 {
-        // Its streams have no order.
-        arrived.sort();
-        wanted.sort();
-    }
-    if case.breaks_off && !arrived.iter().any(|one| one.starts_with("part")) {
-        // It was seen to be broken before the first of it left.
-        wanted.retain(|one| !one.starts_with("part"));
-    }
-    ensure!(arrived == wanted, "arrived\n  {}\nnot\n  {}", arrived.join("\n  "), wanted.join("\n  "));
-    Ok(())
-}
-
-/// One line. A body that breaks off has come as far as it has.
-fn comparable(arrived: Arrived, over_http2: bool) -> String {
-    let told = |request: Request| {
-        let is_of_http1 = |name: &str| over_http2 && name == "transfer-encoding";
-        // Libraries differ in whether they tell of no body.
-        let says_nothing = |name: &str, value: &[u8]| name == "content-length" && value == b"0";
-        let fields = request.fields.iter().filter(|(name, value)| !is_of_http1(name) && !says_nothing(name, value));
-        let fields: Vec<_> = fields.map(|(name, value)| format!("{name}: {}", value.escape_ascii())).collect();
-        format!("{} {} {fields:?}", request.method, request.target)
-    };
-    match arrived {
-        Arrived::Whole(request) => {
-            let body = request.body.escape_ascii().to_string();
-            format!("whole {} {body}", told(request))
-        }
-        Arrived::Part(request) => format!("part {}", told(request)),
-        Arrived::Broken(why) => format!("broken {why}"),
-    }
+    case.judge(arrived, &reply, over_http2)
 }
 
 #[test]
