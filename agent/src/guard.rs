@@ -12,6 +12,11 @@ pub(crate) fn refusal<B>(request: &Request<B>) -> Option<Status> {
         let message = format!("postern agent: {} is not forwarded", request.method());
         return Some(Status::failure(StatusCode::BAD_REQUEST, "BadRequest", message).cause("BadMethod", "refused by the agent"));
     }
+    if request.uri().authority().is_some() || !request.uri().path().starts_with('/') {
+        // What names another place than our target, or none, is nothing that a server sends.
+        let message = "postern agent: the request target is not a path".to_owned();
+        return Some(Status::failure(StatusCode::BAD_REQUEST, "BadRequest", message).cause("BadTarget", "refused by the agent"));
+    }
     if hygiene::is_coded(request.headers()) {
         let message = "postern agent: a body has no transfer coding but chunked, once".to_owned();
         return Some(Status::failure(StatusCode::BAD_REQUEST, "BadRequest", message).cause("Coded", "refused by the agent"));
@@ -24,6 +29,15 @@ pub(crate) fn refusal<B>(request: &Request<B>) -> Option<Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_path_is_refused() {
+        let request = |target: &str| Request::get(target).body(()).expect("a request");
+        assert_eq!(refusal(&request("/api?a=b")), None);
+        for target in ["http://169.254.169.254/latest", "*", "kubernetes:443"] {
+            assert_eq!(refusal(&request(target)).expect("refused").code, 400, "{target}");
+        }
+    }
 
     #[test]
     fn a_body_in_an_unknown_coding_is_refused() {
