@@ -15,7 +15,7 @@ mod socket;
 mod tests;
 mod traffic;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,6 +60,8 @@ struct State {
     /// Places whose resolver says nothing, and how many faults want it so.
     mute_resolvers: BTreeMap<String, usize>,
     by_ip: BTreeMap<IpAddr, String>,
+    /// Who tried to connect where.
+    dialled: BTreeSet<(String, SocketAddr)>,
     link_of: BTreeMap<(String, String), usize>,
     traffic: Traffic,
 }
@@ -111,6 +113,7 @@ impl Fabric {
             lost_names: BTreeMap::new(),
             mute_resolvers: BTreeMap::new(),
             by_ip: BTreeMap::new(),
+            dialled: BTreeSet::new(),
             link_of: BTreeMap::new(),
             traffic: Traffic::new(),
         };
@@ -201,6 +204,11 @@ impl Fabric {
                 machine.listeners.remove(&port);
             }
         });
+    }
+
+    /// Where a machine tried to connect to so far.
+    pub fn dialled(&self, from: &str) -> Vec<SocketAddr> {
+        self.with(|state| state.dialled.iter().filter(|(machine, _)| machine == from).map(|(_, to)| *to).collect())
     }
 
     /// The open sockets of all machines, in order.

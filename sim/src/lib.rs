@@ -22,6 +22,7 @@ pub mod model;
 pub mod moves;
 pub mod pki;
 pub mod promise;
+pub mod rogue;
 pub mod seed;
 mod stage;
 pub mod stand_in;

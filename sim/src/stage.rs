@@ -13,15 +13,15 @@ use crate::hostile;
 use crate::machine::{Machine, Panics, Program};
 use crate::middlebox::{Controls, Middlebox, Placed};
 use crate::pki;
+use crate::rogue::Rogue;
 use crate::seed::Seed;
-use crate::stand_in::StandIn;
 use crate::story::Listed;
 use crate::trace::Trace;
 use crate::version_1;
 use crate::world::{CLUSTERS_PATH, Cluster, Player, SA_TOKEN_PATH, World, service_account_token};
 
 /// Where an API server listens.
-pub(crate) const API_PORT: u16 = 443;
+const API_PORT: u16 = 443;
 
 /// The name of the API server within its cluster.
 pub(crate) const API_NAME: &str = "kubernetes.default.svc";
@@ -97,8 +97,7 @@ impl Stage {
             let options = Options { arrivals, ..cluster.api.clone() };
             let apis: Vec<_> = (1..=cluster.n_apis).map(|n| numbered(&format!("{id}/api"), n)).collect();
             for api in &apis {
-                let api_program = || api_program(options.clone(), staged.api.clone());
-                machines.insert(api.clone(), add(api, cluster.stand_in.as_ref().map_or_else(api_program, StandIn::program)));
+                machines.insert(api.clone(), add(api, far_program(cluster, &options, &staged)));
             }
             fabric.add_name(id, API_NAME, &apis.iter().map(String::as_str).collect::<Vec<_>>());
             starts.extend(apis);
@@ -190,7 +189,7 @@ impl Stage {
 fn metrics_ports(world: &World) -> BTreeMap<String, u16> {
     let hub = &world.hub.config;
     let hub_port = hub.ops_addr.unwrap_or(hub.internal_addr).port();
-    let of_hub = (!world.hub.is_version_1).then(|| ("hub/server".to_owned(), hub_port));
+    let of_hub = (!world.hub.is_version_1 && world.hub.stand_in.is_none()).then(|| ("hub/server".to_owned(), hub_port));
     let ours = world.clusters.iter().filter(|cluster| cluster.played_by == Player::Product);
     let of_agents = ours.flat_map(|cluster| {
         let port = cluster.config.health_addr.map(|addr| addr.port());
@@ -202,6 +201,9 @@ fn metrics_ports(world: &World) -> BTreeMap<String, u16> {
 
 fn server_program(world: &World) -> Program {
     let mut config = world.hub.config.clone();
+    if let Some(stand_in) = &world.hub.stand_in {
+        return stand_in.program(config.addr.port());
+    }
     if world.hub.is_version_1 {
         let clusters: Vec<_> = world.clusters.iter().map(|cluster| cluster.id.clone()).collect();
         return version_1::server(config.addr.port(), config.internal_addr.port(), &clusters);
@@ -242,7 +244,7 @@ fn played(cluster: &Cluster) -> Program {
     match cluster.played_by {
         Player::Product => agent_program(cluster.config.clone()),
         Player::Version1 => version_1::agent(&cluster.id),
-        Player::Hostile => hostile::agent(&cluster.id),
+        Player::Hostile => cluster.rogue.as_ref().map_or_else(|| hostile::agent(&cluster.id), Rogue::program),
     }
 }
 
@@ -251,6 +253,14 @@ fn agent_program(config: agent::AgentConfig) -> Program {
         let config = config.clone();
         Box::pin(async move { agent::run(config, host, drain).await.map_err(|error| error.to_string()) })
     })
+}
+
+/// What a cluster has for its API server.
+fn far_program(cluster: &Cluster, options: &Options, staged: &StagedCluster) -> Program {
+    match &cluster.stand_in {
+        Some(stand_in) => stand_in.program(API_PORT),
+        None => api_program(options.clone(), staged.api.clone()),
+    }
 }
 
 /// An API server; all machines of a cluster, and all their starts, share one store.

@@ -1,4 +1,4 @@
-//! What stands in for an API server: a story's own words to whoever connects.
+//! What stands in for an API server or for the hub: a story's own words to whoever connects.
 
 use std::fmt;
 use std::future::Future;
@@ -10,11 +10,10 @@ use host::{Connection, Host};
 
 use crate::machine::Program;
 use crate::pki;
-use crate::stage::API_PORT;
 
 type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Serves each connection of a cluster's agents, behind its TLS if there is any.
+/// Serves each connection of agents, behind its TLS if there is any.
 #[derive(Clone)]
 pub struct StandIn(Arc<dyn Fn(Host, Connection) -> Served + Send + Sync>);
 
@@ -24,12 +23,12 @@ impl StandIn {
         Self(Arc::new(move |host, connection| Box::pin(serve(host, connection))))
     }
 
-    pub(crate) fn program(&self) -> Program {
+    pub(crate) fn program(&self, port: u16) -> Program {
         let serve = self.0.clone();
         Arc::new(move |host, mut drain| {
             let serve = serve.clone();
             Box::pin(async move {
-                let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, API_PORT));
+                let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
                 let listener = host.listen(addr).await.map_err(|error| error.to_string())?;
                 let tls = pki::of_api_server(&host)?;
                 let accept = async {

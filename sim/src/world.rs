@@ -19,6 +19,7 @@ use crate::fabric::Wan;
 use crate::middlebox::Middlebox;
 use crate::pki;
 use crate::promise::{self, Promise, Promises, Telling};
+use crate::rogue::Rogue;
 use crate::seed::Seed;
 use crate::stage::Stage;
 use crate::stand_in::StandIn;
@@ -58,6 +59,7 @@ pub struct Hub {
     /// What the server runs on; the clusters are filled in when the story begins.
     pub config: ServerConfig,
     pub(crate) is_version_1: bool,
+    pub(crate) stand_in: Option<StandIn>,
     pub(crate) behind: Option<Middlebox>,
 }
 
@@ -72,6 +74,7 @@ pub struct Cluster {
     pub(crate) n_apis: usize,
     pub(crate) has_tls_upstream: bool,
     pub(crate) stand_in: Option<StandIn>,
+    pub(crate) rogue: Option<Rogue>,
     /// What its agents run on.
     pub config: AgentConfig,
     pub(crate) played_by: Player,
@@ -96,7 +99,7 @@ impl World {
     pub fn new() -> Self {
         Self {
             seed: 1,
-            hub: Hub { config: ServerConfig::default(), is_version_1: false, behind: None },
+            hub: Hub { config: ServerConfig::default(), is_version_1: false, stand_in: None, behind: None },
             clusters: Vec::new(),
             begins_cold: false,
             has_tls: false,
@@ -248,6 +251,12 @@ impl Hub {
         self
     }
 
+    /// Has no server: whoever connects to the agents' door is served by `stand_in`.
+    pub fn stood_in_by(mut self, stand_in: StandIn) -> Self {
+        self.stand_in = Some(stand_in);
+        self
+    }
+
     /// Puts a box before the agents' door: `hub/box`.
     pub fn behind(mut self, middlebox: Middlebox) -> Self {
         self.behind = Some(middlebox);
@@ -277,6 +286,7 @@ impl Cluster {
             n_apis: 1,
             has_tls_upstream: false,
             stand_in: None,
+            rogue: None,
             config,
             played_by: Player::Product,
         }
@@ -310,6 +320,12 @@ impl Cluster {
     pub fn hostile(mut self) -> Self {
         self.played_by = Player::Hostile;
         self
+    }
+
+    /// Has agents with a good token and intentions of the story's own.
+    pub fn played_by(mut self, rogue: Rogue) -> Self {
+        self.rogue = Some(rogue);
+        self.hostile()
     }
 
     /// Has no agent running when the story begins; [`Story::restart`] starts it.

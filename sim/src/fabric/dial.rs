@@ -19,6 +19,7 @@ impl Fabric {
     pub(crate) async fn dial(&self, from: &str, incarnation: u64, to: SocketAddr) -> io::Result<Socket> {
         let began = Instant::now();
         let mut was_lost = false;
+        self.with(|state| state.dialled.insert((from.to_owned(), to)));
         loop {
             // Registered before the look, so that no change between the two is missed.
             let changed = self.shared.changed.notified();
