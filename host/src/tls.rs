@@ -200,6 +200,7 @@ fn timed_out() -> io::Error {
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tracing_test::traced_test;
 
     use super::*;
@@ -246,5 +247,45 @@ mod tests {
         assert!(metrics.contains("config_files_stale{file=\"tls\"} 1\n"), "{metrics}");
         assert!(metrics.contains("certificate_expires_timestamp_seconds{file="), "{metrics}");
         assert!(ServerTls::new(&Host::real(), "tls", files, Alpn::Http).is_err(), "at start it is a mistake");
+    }
+
+    #[tokio::test]
+    async fn no_tls_session_is_resumed_so_none_outlives_its_ca() {
+        use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+        use_provider();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let dir = TempDir::new().expect("a temporary directory");
+        let path = |name: &str| dir.path().join(name).to_str().expect("a plain path").to_owned();
+        std::fs::write(path("cert"), made.cert.pem()).expect("a writable file");
+        std::fs::write(path("key"), made.signing_key.serialize_pem()).expect("a writable file");
+        let files = ServerFiles { cert: path("cert"), key: path("key"), client_ca: None, client_required: false };
+        let tls = ServerTls::new(&Host::real(), "tls", files, Alpn::Http1).expect("usable material");
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let mut roots = RootCertStore::empty();
+            roots.add(made.cert.der().clone()).expect("an authority");
+            let builder = ClientConfig::builder_with_protocol_versions(&[version]);
+            // With a cache of sessions, as clients have.
+            let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+            for _ in 0..3 {
+                let (near, far) = tokio::io::duplex(1 << 16);
+                let dial = async {
+                    let name = ServerName::try_from("localhost").expect("a name");
+                    let mut tls = TlsConnector::from(config.clone()).connect(name, near).await.expect("a handshake");
+                    // Tickets come behind the handshake, if any do.
+                    let mut byte = [0];
+                    tls.read_exact(&mut byte).await.expect("a byte");
+                    tls.get_ref().1.handshake_kind()
+                };
+                let serve = async {
+                    let peer = "127.0.0.1:1".parse().expect("an address");
+                    let (mut connection, _) = tls.accept(Connection::new(far, peer)).await.expect("a handshake");
+                    connection.write_all(b"x").await.expect("a byte");
+                    connection.flush().await.expect("a byte");
+                    connection
+                };
+                let (kind, _connection) = tokio::join!(dial, serve);
+                assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");
+            }
+        }
     }
 }

@@ -8,11 +8,16 @@ use sim::fabric::Wan;
 use sim::pki::{ISSUED, NEW};
 use sim::promise::Promise::{Nothing, Same};
 use sim::story::{Story, Within, millis, secs};
-use sim::world::{World, service_account_token};
+use sim::world::{World, service_account_token, tunnel_token};
+
+use agent::AgentConfig;
+use agent::config::TunnelToken;
 
 use crate::certificates::{NO_TLS, heard_of};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
+const REVOKED: &str = "/etc/postern/revoked";
+const TUNNEL_TOKEN: &str = "/etc/postern/token";
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// How often files are looked at, and a moment.
@@ -135,6 +140,63 @@ fn a_refused_token_is_read_again_and_only_a_read_repeated() {
                 anyhow::ensure!(n_asked == 1, "a write was sent {n_asked} times");
             }
         }
+        Ok(())
+    });
+}
+
+/// Watches that are open while every file is replaced.
+const N_WATCHES: usize = 50;
+
+#[test]
+fn every_file_is_replaced_under_fifty_watches_and_an_exec_and_none_breaks() {
+    let (old, new) = (tunnel_token("edge-1"), format!("{}new", tunnel_token("edge-1")));
+    let world = World::new().tls().hub(|hub| hub.with(|config| config.revoked_certs = Some(REVOKED.to_owned())));
+    let with_file = |config: &mut AgentConfig| config.token = TunnelToken::File(TUNNEL_TOKEN.to_owned());
+    let world = world.cluster("edge-1", |c| c.with(with_file)).cold();
+    world.version_1(Nothing(NO_TLS), Nothing(NO_TLS)).tell(async |s: Story| {
+        let everybody = ["hub/server", "edge-1/agent"];
+        s.write_file("hub/server", REVOKED, "# nobody\n");
+        s.write_file("edge-1/agent", TUNNEL_TOKEN, &old);
+        s.until_reachable("edge-1").within(secs(30)).await?;
+        let argo = s.argocd();
+        let mut watches = Vec::new();
+        for _ in 0..N_WATCHES {
+            watches.push(argo.watch("edge-1", PODS, "").within(secs(1)).await?);
+        }
+        let mut exec = s.kubectl().exec("edge-1", "web-0", &["cat"]).within(secs(1)).await?;
+
+        // What is new is made known first, then shown, and what is old is forgotten last.
+        everybody.iter().for_each(|machine| s.trust(machine, &[&ISSUED, &NEW]));
+        s.add_token("edge-1", &new);
+        s.pass(NOTICED).await;
+        s.certify("hub/server", &NEW.hub);
+        s.certify("edge-1/agent", &NEW.agent);
+        s.write_file("edge-1/agent", TUNNEL_TOKEN, &new);
+        s.pass(secs(10)).await;
+        let sa_token = format!("{}new", service_account_token("edge-1"));
+        s.api("edge-1").set_tokens(vec![service_account_token("edge-1"), sa_token.clone()]);
+        s.write_file("edge-1/agent", TOKEN_PATH, &sa_token);
+        s.write_file("hub/server", REVOKED, &NEW.edge_1.fingerprint());
+        everybody.iter().for_each(|machine| s.trust(machine, &[&NEW]));
+        s.drop_old_tokens("edge-1");
+        s.pass(secs(60)).await;
+
+        let pod = json!({ "spec": { "containers": [{ "name": "main", "image": "none" }] } });
+        s.api("edge-1").put("pods", "default", "late", pod);
+        for watch in &mut watches {
+            let heard = async {
+                while !watch.line().await?.context("a watch ended")?.contains("late") {}
+                anyhow::Ok(())
+            };
+            heard.within(secs(1)).await?;
+        }
+        exec.write(b"still there?").await?;
+        let answered = async {
+            while exec.read().await?.context("the exec has ended")?.1.as_ref() != b"still there?" {}
+            anyhow::Ok(())
+        };
+        answered.within(secs(1)).await?;
+        s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
         Ok(())
     });
 }
