@@ -1,9 +1,15 @@
-//! Rate limits: who is over the rate waits its turn, and is sent away when that would take too long.
+//! Limits that isolate: rates, where who is over waits its turn or is sent away, and places, of which each has so many.
+
+mod keyed;
+mod places;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+
+pub use keyed::RateLimits;
+pub use places::{Place, Places};
 
 /// So many requests per second, with room for bursts. Turns are given in the order of asking.
 ///
@@ -45,6 +51,11 @@ impl RateLimit {
             sleep_until(turn).await;
         }
         Ok(())
+    }
+
+    /// Whether it is as good as new: nobody has to wait, nor would after a burst.
+    fn is_full(&self, now: Instant) -> bool {
+        self.full_at.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|at| at <= now)
     }
 
     fn take_turn(&self, wait_max: Duration) -> Result<Option<Instant>, OverRate> {

@@ -80,6 +80,9 @@ pub(crate) const FLAGS: &[Section] = &[
                 "Proxied requests per second, 0 = no limit; over it a request waits up to 1s, then 429",
             )
             .default("0"),
+            Flag::value("cluster-rate-limit", "N", "Proxied requests per second of each cluster, 0 = no limit").default("0"),
+            Flag::value("caller-rate-limit", "N", "The same of each caller; all three together make a request wait up to 1s").default("0"),
+            Flag::value("caller-streams-max", "N", "Requests of one caller at once, 0 = no limit; beyond it 429").default("0"),
             Flag::value("request-body-max", "SIZE", "Longest request body; beyond it 413").default("128MiB"),
             Flag::value("response-header-timeout", "TIME", "How long an API server may take to begin its answer, 0 = no limit")
                 .default("0"),
@@ -255,6 +258,9 @@ fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> R
     read_tls(&mut values, host, &mut config);
     read_clusters(&mut values, env, host, &mut config, &mut warnings);
     values.read("rate-limit", flags::count, &mut config.rate_limit);
+    values.read("cluster-rate-limit", flags::count, &mut config.cluster_rate_limit);
+    values.read("caller-rate-limit", flags::count, &mut config.caller_rate_limit);
+    values.read("caller-streams-max", flags::count, &mut config.caller_streams_max);
     values.read("request-body-max", flags::size, &mut config.request_body_max);
     let timeout: Option<Duration> = values.get("response-header-timeout", flags::duration);
     config.response_header_timeout = timeout.filter(|timeout| !timeout.is_zero());

@@ -35,7 +35,13 @@ pub struct ServerConfig {
     pub process: ProcessConfig,
     /// Proxied requests per second over all clusters, 0 = no limit.
     pub rate_limit: u32,
-    /// How long a request over the rate waits for its turn before it is refused.
+    /// The same of each cluster, 0 = no limit.
+    pub cluster_rate_limit: u32,
+    /// The same of each caller, 0 = no limit.
+    pub caller_rate_limit: u32,
+    /// Requests of one caller at once, over all clusters, 0 = no limit.
+    pub caller_streams_max: usize,
+    /// How long a request over the rates waits for its turn, under all of them, before it is refused.
     pub rate_wait_max: Duration,
     /// The longest request body; beyond it is 413.
     pub request_body_max: usize,
@@ -92,6 +98,9 @@ impl Default for ServerConfig {
             internal_tls: InternalTls::Off,
             process: ProcessConfig::default(),
             rate_limit: 0,
+            cluster_rate_limit: 0,
+            caller_rate_limit: 0,
+            caller_streams_max: 0,
             // client-go waits at least as long before it repeats a 429.
             rate_wait_max: Duration::from_secs(1),
             // Far beyond etcd's 1.5 MiB objects, enough for an image layer through a service proxy.

@@ -20,7 +20,6 @@ use http::header::{CONNECTION, EXPECT, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use proxy::body::{self, Body, BoxError};
-use proxy::limits::RateLimit;
 use proxy::upgrade::{decline, may_switch};
 use proxy::{expect, hygiene, trailers};
 use tunnel::frame::Open;
@@ -29,6 +28,7 @@ use tunnel::{OpenError, StreamError, TunnelStream};
 
 use crate::config::ServerConfig;
 use crate::front_door::refusal::Refusal;
+use crate::limits::RequestLimits;
 use crate::metrics::Metrics;
 use crate::registry::{Absent, Registry};
 use crate::roster::Roster;
@@ -43,6 +43,8 @@ const PLACES_MAX: usize = 3;
 pub(crate) struct Caller {
     /// The address it came from.
     pub(crate) peer: SocketAddr,
+    /// Its name, of a bounded set.
+    pub(crate) name: Arc<str>,
 }
 
 /// Forwards requests through sessions.
@@ -50,8 +52,7 @@ pub(crate) struct Forward {
     host: Host,
     registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
-    rate: RateLimit,
-    rate_wait_max: Duration,
+    limits: RequestLimits,
     body_max: usize,
     header_timeout: Option<Duration>,
     roster: Arc<Roster>,
@@ -65,8 +66,7 @@ impl Forward {
             roster,
             registry,
             metrics,
-            rate: RateLimit::new(config.rate_limit, config.rate_limit),
-            rate_wait_max: config.rate_wait_max,
+            limits: RequestLimits::new(config),
             body_max: config.request_body_max,
             header_timeout: config.response_header_timeout,
         }
@@ -74,9 +74,9 @@ impl Forward {
 
     /// Serves one request whose URI is the API server's own path and query. Every "no" is an answer too.
     pub(crate) async fn forward(&self, caller: &Caller, cluster: &ClusterId, mut request: Request<Body>) -> Response<Body> {
-        let record = self.record(caller, cluster.as_str(), &request);
+        let mut record = self.record(caller, cluster.as_str(), &request);
         let caller_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
-        let result = self.try_forward(cluster, request, &record).await;
+        let result = self.try_forward(caller, cluster, request, &mut record).await;
         match (result, caller_side) {
             (Ok((mut response, Some(alive))), Some(caller_side)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 upgrade::pump(&self.host, caller_side, &mut response, alive, record.continued());
@@ -97,6 +97,9 @@ impl Forward {
     /// A request that was refused before it could be forwarded.
     pub(crate) fn refuse(&self, refusal: Refusal, record: Record) -> Response<Body> {
         self.metrics.refused(refusal.kind().label);
+        if matches!(refusal, Refusal::RateLimited { .. }) {
+            self.metrics.rate_limited.inc();
+        }
         let message = refusal.message();
         let id = record.request_id().to_owned();
         record.refused(refusal.kind().status, message);
@@ -111,9 +114,10 @@ impl Forward {
 
     async fn try_forward(
         &self,
+        caller: &Caller,
         cluster: &ClusterId,
         request: Request<Body>,
-        record: &Record,
+        record: &mut Record,
     ) -> Result<(Response<Body>, Option<Alive>), Refusal> {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(Refusal::BadMethod { method: request.method().to_string() });
@@ -123,10 +127,7 @@ impl Forward {
         }
         let judged = self.roster.judge_impersonation(cluster, request.headers());
         judged.map_err(|why| Refusal::Impersonation { why })?;
-        if let Err(over) = self.rate.acquire(self.rate_wait_max).await {
-            self.metrics.rate_limited.inc();
-            return Err(Refusal::RateLimited { retry_after: over.retry_after });
-        }
+        record.hold(self.limits.admit(&caller.name, cluster.as_str()).await?);
         let is_upgrade = hygiene::upgrade(request.version(), request.headers()).is_some();
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
         let open = Open { class: record.class(is_upgrade), request_id: record.request_id().to_owned(), ..Open::default() };

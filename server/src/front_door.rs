@@ -81,7 +81,7 @@ impl FrontDoor {
                 return;
             }
         };
-        let caller = Caller { peer };
+        let caller = Caller { peer, name: "anonymous".into() };
         let (connection, fragments) = Watched::new(connection);
         let (asks, asked) = watch::channel(false);
         let service = {

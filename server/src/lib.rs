@@ -11,6 +11,7 @@ pub mod config;
 mod forward;
 mod front_door;
 mod kubeconfig;
+mod limits;
 mod metrics;
 mod registry;
 mod roster;

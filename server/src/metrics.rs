@@ -29,7 +29,7 @@ pub(crate) const METRICS: [(&str, &str, &str); 9] = [
         "Requests that ended; methods outside the standard set are OTHER, 499 is a caller that left",
     ),
     ("proxy_request_duration_seconds", "cluster", "Time until an answer had ended, watches included"),
-    ("proxy_rate_limited", "", "Requests refused by the rate limit"),
+    ("proxy_rate_limited", "", "Requests refused by any of the rate limits"),
     ("auth_failures", "endpoint", "Failed authentications"),
     ("refusals", "reason", "Requests that this server refused itself"),
     ("agents_connected", "", "Sessions of agents"),

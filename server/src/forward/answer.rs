@@ -17,6 +17,7 @@ use tunnel::frame::Class;
 
 use super::Caller;
 use super::exchange::Alive;
+use crate::limits::StreamPlace;
 use crate::metrics::Metrics;
 
 /// What is known of one request; told when dropped.
@@ -36,6 +37,7 @@ struct Account {
     status: Option<StatusCode>,
     bytes: u64,
     end: String,
+    place: Option<Arc<StreamPlace>>,
 }
 
 impl Record {
@@ -61,12 +63,20 @@ impl Record {
                 status: None,
                 bytes: 0,
                 end: "caller left".to_owned(),
+                place: None,
             }),
         }
     }
 
     pub(crate) fn request_id(&self) -> &str {
         self.account.as_ref().map(|account| account.request_id.as_str()).unwrap_or_default()
+    }
+
+    /// Keeps the caller's place until the answer, and what goes on after it, has ended.
+    pub(super) fn hold(&mut self, place: StreamPlace) {
+        if let Some(account) = &mut self.account {
+            account.place = Some(Arc::new(place));
+        }
     }
 
     /// How urgent the request is.
@@ -87,6 +97,7 @@ impl Record {
             cluster: account.map(|account| account.cluster.clone()).unwrap_or_default(),
             path: account.map(|account| account.path.clone()).unwrap_or_default(),
             began: account.map_or_else(Instant::now, |account| account.began),
+            _place: account.and_then(|account| account.place.clone()),
         }
     }
 
@@ -102,7 +113,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let Some(account) = self.account.take() else { return };
-        let Account { metrics, request_id, caller, cluster, method, path, info, began, status, bytes, end } = account;
+        let Account { metrics, request_id, caller, cluster, method, path, info, began, status, bytes, end, place: _ } = account;
         let elapsed = began.elapsed();
         // 499 is what proxies write when the caller left before an answer (nginx).
         let code = status.map_or(499, |status| status.as_u16());
@@ -119,6 +130,7 @@ pub(super) struct Continued {
     cluster: String,
     path: String,
     began: Instant,
+    _place: Option<Arc<StreamPlace>>,
 }
 
 impl Continued {

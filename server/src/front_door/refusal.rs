@@ -31,8 +31,10 @@ pub(crate) enum Refusal {
     UnknownCluster { cluster: String },
     /// The request asks to act as somebody else.
     Impersonation { why: String },
-    /// Over the rate.
-    RateLimited { retry_after: Duration },
+    /// Over the rate that the flag `limit` sets.
+    RateLimited { limit: &'static str, retry_after: Duration },
+    /// The caller has as many requests running as it may.
+    CallerFull { max: usize },
     /// No agent is connected.
     Offline { cluster: String, since: Timestamp, why: Option<String>, recent: bool },
     /// Too many requests wait for sessions.
@@ -104,8 +106,20 @@ const IMPERSONATION: Kind = kind(
     "the request has `Impersonate-*` headers that the cluster does not allow",
     "never",
 );
-const RATE_LIMITED: Kind =
-    kind("RateLimited", StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", "a turn under `rate-limit` comes too late", "always");
+const RATE_LIMITED: Kind = kind(
+    "RateLimited",
+    StatusCode::TOO_MANY_REQUESTS,
+    "TooManyRequests",
+    "a turn under `caller-rate-limit`, `cluster-rate-limit` or `rate-limit` comes too late",
+    "always",
+);
+const CALLER_FULL: Kind = kind(
+    "CallerFull",
+    StatusCode::TOO_MANY_REQUESTS,
+    "TooManyRequests",
+    "the caller has `caller-streams-max` requests running",
+    "always",
+);
 const OFFLINE: Kind = kind(
     "Offline",
     StatusCode::SERVICE_UNAVAILABLE,
@@ -164,6 +178,7 @@ pub(crate) const KINDS: [Kind; 17] = [
     UNKNOWN_CLUSTER,
     IMPERSONATION,
     RATE_LIMITED,
+    CALLER_FULL,
     OFFLINE,
     PARKING_FULL,
     DRAINING,
@@ -187,6 +202,7 @@ impl Refusal {
             Self::UnknownCluster { .. } => UNKNOWN_CLUSTER,
             Self::Impersonation { .. } => IMPERSONATION,
             Self::RateLimited { .. } => RATE_LIMITED,
+            Self::CallerFull { .. } => CALLER_FULL,
             Self::Offline { .. } => OFFLINE,
             Self::ParkingFull => PARKING_FULL,
             Self::Draining => DRAINING,
@@ -209,7 +225,8 @@ impl Refusal {
             Self::BodyTooLarge { max } => format!("the body is longer than {max} bytes (request-body-max)"),
             Self::UnknownCluster { cluster } => format!("there is no cluster {cluster:?}; see the server's clusters file"),
             Self::Impersonation { why } => format!("{why}; without the header the request would have the agent's own rights"),
-            Self::RateLimited { .. } => "the rate limit of this server is reached (rate-limit)".to_owned(),
+            Self::RateLimited { limit, .. } => format!("the rate limit of this server is reached ({limit})"),
+            Self::CallerFull { max } => format!("{max} requests of this caller run already (caller-streams-max)"),
             Self::Offline { cluster, since, why, .. } => {
                 let why = why.as_ref().map(|why| format!(", last error: {why}")).unwrap_or_default();
                 format!("the agent of cluster {cluster} is offline since {since}{why}")
@@ -257,12 +274,14 @@ impl Refusal {
             | Self::BodyTooLarge { .. }
             | Self::UnknownCluster { .. }
             | Self::Impersonation { .. } => None,
-            Self::RateLimited { retry_after } => Some(whole_seconds(*retry_after)),
+            Self::RateLimited { retry_after, .. } => Some(whole_seconds(*retry_after)),
             // Who went a while ago will not be back in seconds.
             Self::Offline { recent, .. } => recent.then_some(1),
             // Until some of those who wait have given up.
             Self::ParkingFull => Some(5),
-            Self::Draining | Self::Crowded | Self::SessionFull { .. } | Self::NotTaken { .. } => Some(1),
+            Self::CallerFull { .. } | Self::Draining | Self::Crowded | Self::SessionFull { .. } | Self::NotTaken { .. } => {
+                Some(1)
+            }
             Self::Broken { repeatable, .. } | Self::Timeout { repeatable, .. } => repeatable.then_some(1),
         }
     }
@@ -286,7 +305,8 @@ mod tests {
             Refusal::BodyTooLarge { max: 1 },
             Refusal::UnknownCluster { cluster: "nowhere".into() },
             Refusal::Impersonation { why: "the header impersonate-user is not allowed".into() },
-            Refusal::RateLimited { retry_after: Duration::from_millis(1500) },
+            Refusal::RateLimited { limit: "rate-limit", retry_after: Duration::from_millis(1500) },
+            Refusal::CallerFull { max: 1 },
             offline(true),
             offline(false),
             Refusal::BadMethod { method: "TRACE".into() },
@@ -321,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_retry_hint_is_never_shorter_than_the_wait() {
-        let response = Refusal::RateLimited { retry_after: Duration::from_millis(1500) }.into_response("r");
+        let response = Refusal::RateLimited { limit: "rate-limit", retry_after: Duration::from_millis(1500) }.into_response("r");
         assert_eq!(response.headers()["retry-after"], "2");
     }
 }

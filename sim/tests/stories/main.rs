@@ -10,6 +10,7 @@ mod first_contact;
 mod hostility;
 mod identities;
 mod isolation;
+mod limits;
 mod losses;
 mod middleboxes;
 mod names;
