@@ -49,7 +49,8 @@ pub async fn run(config: AgentConfig, host: Host, drain: Drain) -> Result<(), St
     };
     let health = async {
         if let Some(health) = &health {
-            health.serve(&agent.host, drain.clone(), |connection, _| admin::serve(agent.clone(), connection)).await;
+            let serving = agent.clone();
+            health.serve(&agent.host, drain.clone(), move |connection, _| admin::serve(serving.clone(), connection)).await;
         }
         std::future::pending::<()>().await;
     };

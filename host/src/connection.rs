@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// What a connection is made of.
@@ -15,14 +16,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 pub struct Connection {
     io: Box<dyn Io>,
     peer: SocketAddr,
-    /// Read by `first_byte` and not yet given to the reader.
-    first: Option<u8>,
+    /// Read to be looked at and not yet given to the reader.
+    held: BytesMut,
 }
 
 impl Connection {
     /// Boxes `io`; `peer` is the address at the other end.
     pub fn new(io: impl Io, peer: SocketAddr) -> Self {
-        Self { io: Box::new(io), peer, first: None }
+        Self { io: Box::new(io), peer, held: BytesMut::new() }
     }
 
     /// The address at the other end.
@@ -32,22 +33,43 @@ impl Connection {
 
     /// Waits for the first byte and leaves it to be read; none when the peer ends without one.
     pub async fn first_byte(&mut self) -> io::Result<Option<u8>> {
-        if self.first.is_none() {
-            let mut byte = [0];
-            if self.io.read(&mut byte).await? > 0 {
-                self.first = Some(byte[0]);
-            }
+        if self.held.is_empty() {
+            self.hold_more(1).await?;
         }
-        Ok(self.first)
+        Ok(self.held.first().copied())
+    }
+
+    /// The same connection, whose other end turned out to be elsewhere.
+    pub(crate) fn of_peer(self, peer: SocketAddr) -> Self {
+        Self { peer, ..self }
+    }
+
+    /// Bytes that were read to be looked at.
+    pub(crate) fn held(&mut self) -> &mut BytesMut {
+        &mut self.held
+    }
+
+    /// Reads at most `max` bytes and leaves them to be read; returns how many, 0 when the peer has ended.
+    pub(crate) async fn hold_more(&mut self, max: usize) -> io::Result<usize> {
+        let (before, mut bytes) = (self.held.len(), std::mem::take(&mut self.held));
+        bytes.resize(before + max, 0);
+        let n = self.io.read(&mut bytes[before..]).await?;
+        bytes.truncate(before + n);
+        self.held = bytes;
+        Ok(n)
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if buf.remaining() > 0
-            && let Some(first) = self.first.take()
-        {
-            buf.put_slice(&[first]);
+        if buf.remaining() > 0 && !self.held.is_empty() {
+            let n = buf.remaining().min(self.held.len());
+            buf.put_slice(&self.held[..n]);
+            self.held.advance(n);
+            if self.held.is_empty() {
+                // Most connections live long after their first bytes.
+                self.held = BytesMut::new();
+            }
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.io).poll_read(cx, buf)

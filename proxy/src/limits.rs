@@ -1,7 +1,6 @@
-//! Limits that isolate: rates, where who is over waits its turn or is sent away, and places, of which each has so many.
+//! Rate limits: who is over the rate waits its turn, and is sent away when that would take too long.
 
 mod keyed;
-mod places;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +8,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 pub use keyed::RateLimits;
-pub use places::{Place, Places};
 
 /// So many requests per second, with room for bursts. Turns are given in the order of asking.
 ///

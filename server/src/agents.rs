@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use host::certificate::PeerCertificate;
 use host::tls::ServerTls;
-use host::{Connection, Drain, Host, Late};
+use host::{Arrival, Connection, Drain, Host, Late, TrustedProxies};
 use http::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -26,8 +26,9 @@ use tunnel::handshake;
 use tunnel::id::{ClusterId, SessionId};
 use tunnel::{Budget, Protocol, Reason, Role, SessionConfig};
 
-use crate::auth::bearer;
+use crate::auth::{TokenDigest, bearer};
 use crate::config::ServerConfig;
+use crate::limits::Guesses;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::trust::{Credential, Denied, Trust};
@@ -54,6 +55,8 @@ pub(crate) struct Agents {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) drain: Drain,
     pub(crate) sessions: SessionLimits,
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) guesses: Guesses,
 }
 
 /// What every session is allowed.
@@ -98,7 +101,7 @@ struct Admitted {
 
 impl Agents {
     /// Serves one connection until it is upgraded or ends.
-    pub(crate) async fn serve(self: Arc<Self>, connection: Connection, late: Late) {
+    pub(crate) async fn serve(self: Arc<Self>, connection: Connection, arrival: Arrival) {
         let peer = connection.peer();
         let (connection, certificate) = match &self.tls {
             None => (connection, None),
@@ -112,13 +115,15 @@ impl Agents {
         };
         let agents = self.clone();
         let service = service_fn(move |request| {
-            let agents = agents.clone();
-            let mut response = agents.answer(peer, certificate.clone(), request, late);
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                // Who is not an agent holds no place. Not by hyper's setting, which would spoil the `Connection` of a 101.
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            let (agents, arrival, certificate) = (agents.clone(), arrival.clone(), certificate.clone());
+            async move {
+                let mut response = agents.answer(peer, certificate, request, &arrival).await;
+                if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    // Who is not an agent holds no place. Not by hyper's setting, which would spoil the `Connection` of a 101.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
             }
-            async move { Ok::<_, Infallible>(response) }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -133,48 +138,56 @@ impl Agents {
         }
     }
 
-    fn answer(
+    async fn answer(
         self: &Arc<Self>,
         peer: SocketAddr,
         certificate: Option<Arc<PeerCertificate>>,
         mut request: Request<Incoming>,
-        late: Late,
+        arrival: &Arrival,
     ) -> Response<Body> {
+        let peer = self.proxies.client(peer, request.headers());
         match request.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok"),
-            "/connect" => match self.admit(peer, certificate, &request, late) {
+            "/connect" => match self.admit(peer, certificate, &request, arrival.late()) {
                 Ok((admitted, accept_key)) => {
+                    arrival.settle();
                     let offer = request.headers().get(handshake::HEADER).map(HeaderValue::as_bytes);
                     let protocol = handshake::negotiate(offer);
                     self.begin(peer, admitted, protocol, hyper::upgrade::on(&mut request));
                     switching(&accept_key, protocol)
                 }
-                Err(refused) => *refused,
+                Err((refused, delay)) => {
+                    tokio::time::sleep(delay).await;
+                    *refused
+                }
             },
             _ => not_found(),
         }
     }
 
-    /// Checks who connects and whether it is a WebSocket (RFC 6455 section 4.2.1).
+    /// Checks who connects, what has to be waited before a "no" is given, and whether it is a WebSocket (RFC 6455 section 4.2.1).
     fn admit(
         &self,
         peer: SocketAddr,
         certificate: Option<Arc<PeerCertificate>>,
         request: &Request<Incoming>,
         late: Late,
-    ) -> Result<(Admitted, String), Box<Response<Body>>> {
-        let refused = |status, why: &str| Err(Box::new(text(status, why)));
+    ) -> Result<(Admitted, String), (Box<Response<Body>>, Duration)> {
+        let refused = |status, why: &str| Err((Box::new(text(status, why)), Duration::ZERO));
         let headers = request.headers();
         if headers.contains_key(ORIGIN) {
             return refused(StatusCode::FORBIDDEN, "browsers are not welcome here");
         }
-        let (cluster, credential) = match self.trust.admit(bearer(headers), certificate) {
+        let token = bearer(headers);
+        let (cluster, credential) = match self.trust.admit(token, certificate) {
             Ok(admitted) => admitted,
             Err(denied) => {
+                let digest = TokenDigest::of_bytes(token.unwrap_or_default());
+                let delay = self.guesses.failed(self.proxies.source(peer.ip()), &digest);
                 self.metrics.auth_failed("connect");
-                tracing::warn!(%peer, "an agent was refused: {denied}");
+                tracing::warn!(%peer, ?delay, "an agent was refused: {denied}");
                 let status = if denied == Denied::Token { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
-                return refused(status, &denied.to_string());
+                return Err((Box::new(text(status, &denied.to_string())), delay));
             }
         };
         let not_now = match late {
@@ -189,7 +202,7 @@ impl Agents {
         if let Some(why) = not_now {
             let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
             response.headers_mut().insert(RETRY_AFTER, RETRY_SOON);
-            return Err(Box::new(response));
+            return Err((Box::new(response), Duration::ZERO));
         }
         let is_websocket = request.method() == Method::GET
             && hygiene::upgrade(request.version(), headers) == Some(Upgrade::WebSocket)

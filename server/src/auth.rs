@@ -22,7 +22,17 @@ const DIGEST_PREFIX: &str = "sha256:";
 impl TokenDigest {
     /// That of a token.
     pub fn of(token: &SecretString) -> Self {
-        Self(Sha256::digest(token.expose_secret()).into())
+        Self::of_bytes(token.expose_secret().as_bytes())
+    }
+
+    /// That of what somebody presents as a token.
+    pub(crate) fn of_bytes(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+
+    /// The first `N` bytes: they tell tokens apart and give none away.
+    pub(crate) fn prefix<const N: usize>(&self) -> [u8; N] {
+        std::array::from_fn(|index| self.0.get(index).copied().unwrap_or_default())
     }
 
     /// That of a token in a file: the token itself, or `sha256:` and the digest in hexadecimal.

@@ -32,6 +32,8 @@ const INTERNAL_ADDR: Flag = Flag::value(
 )
 .default(":8080");
 
+const TRUSTED_PROXIES: &str = "Load balancers that are believed about addresses, by PROXY protocol (1 or 2) or X-Forwarded-For; direct = there are none. Until then nothing is limited by address";
+
 /// The flags of the server itself.
 pub(crate) const FLAGS: &[Section] = &[
     Section {
@@ -83,6 +85,13 @@ pub(crate) const FLAGS: &[Section] = &[
             Flag::value("cluster-rate-limit", "N", "Proxied requests per second of each cluster, 0 = no limit").default("0"),
             Flag::value("caller-rate-limit", "N", "The same of each caller; all three together make a request wait up to 1s").default("0"),
             Flag::value("caller-streams-max", "N", "Requests of one caller at once, 0 = no limit; beyond it 429").default("0"),
+            Flag::value("trusted-proxies", "CIDR,CIDR", TRUSTED_PROXIES),
+            Flag::value(
+                "connections-per-address",
+                "N",
+                "Connections of one IPv4 address or IPv6 /64 on each listener, sessions of agents aside, 0 = no limit; more are closed. Needs trusted-proxies",
+            )
+            .default("0"),
             Flag::value("request-body-max", "SIZE", "Longest request body; beyond it 413").default("128MiB"),
             Flag::value("response-header-timeout", "TIME", "How long an API server may take to begin its answer, 0 = no limit")
                 .default("0"),
@@ -261,6 +270,7 @@ fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> R
     values.read("cluster-rate-limit", flags::count, &mut config.cluster_rate_limit);
     values.read("caller-rate-limit", flags::count, &mut config.caller_rate_limit);
     values.read("caller-streams-max", flags::count, &mut config.caller_streams_max);
+    read_sources(&mut values, &mut config, &mut warnings);
     values.read("request-body-max", flags::size, &mut config.request_body_max);
     let timeout: Option<Duration> = values.get("response-header-timeout", flags::duration);
     config.response_header_timeout = timeout.filter(|timeout| !timeout.is_zero());
@@ -275,6 +285,15 @@ fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> R
     config.process.read(&mut values);
     refuse_equal_listeners(&mut values, &config);
     values.finish(Command::Run { config: Box::new(config), warnings })
+}
+
+fn read_sources(values: &mut Values, config: &mut ServerConfig, warnings: &mut Vec<String>) {
+    values.read("trusted-proxies", str::parse, &mut config.trusted_proxies);
+    values.read("connections-per-address", flags::count, &mut config.connections_per_address);
+    if config.connections_per_address > 0 && !values.is_given("trusted-proxies") {
+        let why = "an address may be a whole fleet; name the load balancers, or say direct where there are none";
+        warnings.push(format!("--connections-per-address has no effect without --trusted-proxies: {why}"));
+    }
 }
 
 fn read_clusters(values: &mut Values, env: Env<'_>, host: &Host, config: &mut ServerConfig, warnings: &mut Vec<String>) {

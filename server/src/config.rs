@@ -5,6 +5,7 @@ pub mod clusters;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use host::TrustedProxies;
 pub use host::tls::ServerFiles as TlsFiles;
 use proxy::program::ProcessConfig;
 
@@ -41,6 +42,10 @@ pub struct ServerConfig {
     pub caller_rate_limit: u32,
     /// Requests of one caller at once, over all clusters, 0 = no limit.
     pub caller_streams_max: usize,
+    /// Who is believed about where connections and requests come from.
+    pub trusted_proxies: TrustedProxies,
+    /// Connections of one address on each listener, sessions aside, 0 = no limit. Counts where addresses are known.
+    pub connections_per_address: usize,
     /// How long a request over the rates waits for its turn, under all of them, before it is refused.
     pub rate_wait_max: Duration,
     /// The longest request body; beyond it is 413.
@@ -101,6 +106,8 @@ impl Default for ServerConfig {
             cluster_rate_limit: 0,
             caller_rate_limit: 0,
             caller_streams_max: 0,
+            trusted_proxies: TrustedProxies::default(),
+            connections_per_address: 0,
             // client-go waits at least as long before it repeats a 429.
             rate_wait_max: Duration::from_secs(1),
             // Far beyond etcd's 1.5 MiB objects, enough for an image layer through a service proxy.

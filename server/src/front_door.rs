@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use host::certificate::PeerCertificate;
 use host::tls::ServerTls;
-use host::{Connection, Drain, Host, Late};
+use host::{Arrival, Connection, Drain, Host, Late, TrustedProxies};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -67,12 +67,13 @@ pub(crate) struct FrontDoor {
     /// Serves health and metrics here too, unless they have a listener of their own.
     pub(crate) admin: Option<Arc<Admin>>,
     pub(crate) drain: Drain,
+    pub(crate) proxies: TrustedProxies,
 }
 
 impl FrontDoor {
     /// Serves one connection until it ends; when the drain starts it finishes what runs.
-    pub(crate) async fn serve(self: Arc<Self>, connection: Connection, late: Late) {
-        let peer = connection.peer();
+    pub(crate) async fn serve(self: Arc<Self>, connection: Connection, arrival: Arrival) {
+        let (peer, late) = (connection.peer(), arrival.late());
         let (connection, _certificate) = match self.secure(connection).await {
             Ok(Some(secured)) => secured,
             Ok(None) => return,
@@ -88,6 +89,7 @@ impl FrontDoor {
             let front_door = self.clone();
             service_fn(move |request: Request<Incoming>| {
                 asks.send_replace(true);
+                arrival.settle();
                 let (front_door, caller) = (front_door.clone(), caller.clone());
                 let was_cut = fragments.was_cut(request.method(), request.uri());
                 async move { Ok::<_, Infallible>(front_door.answer(&caller, request, late, was_cut).await) }
@@ -162,6 +164,8 @@ impl FrontDoor {
                 None => proxy::plain::not_found(),
             };
         }
+        let peer = self.proxies.client(caller.peer, request.headers());
+        let caller = &Caller { peer, ..caller.clone() };
         let routed = if was_cut { Err(Refusal::Fragment) } else { self.roster.route(request.uri()) };
         let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
         match routed {

@@ -35,6 +35,7 @@ use agents::{Agents, SessionLimits};
 use config::InternalTls;
 use forward::Forward;
 use front_door::FrontDoor;
+use limits::Guesses;
 use metrics::Metrics;
 use registry::Registry;
 use roster::Roster;
@@ -90,9 +91,12 @@ impl Server {
             metrics: metrics.clone(),
             drain: drain.clone(),
             sessions: SessionLimits::new(&config, budget),
+            proxies: config.trusted_proxies.clone(),
+            guesses: Guesses::default(),
         });
         let internal_tls =
             if config.internal_tls == InternalTls::Off { None } else { tls(&host, "internal-tls", &config, Alpn::Http)? };
+        let turned_away = metrics.turned_away.clone();
         let front_door = Arc::new(FrontDoor {
             host: host.clone(),
             tls: internal_tls,
@@ -101,12 +105,16 @@ impl Server {
             forward: Arc::new(Forward::new(&config, host.clone(), (roster, registry.clone(), metrics))),
             admin: config.ops_addr.is_none().then(|| admin.clone()),
             drain: drain.clone(),
+            proxies: config.trusted_proxies.clone(),
         });
         let bind = async |flag, name, addr, connections_max| {
             Door::bind(&host, name, addr, connections_max).await.map_err(|source| StartError::Bind { flag, addr, source })
         };
         let public = bind("addr", "public", config.addr, AGENT_HANDSHAKES_MAX).await?;
         let internal = bind("internal-addr", "internal", config.internal_addr, CALLER_CONNECTIONS_MAX).await?;
+        let of_address =
+            |door: Door| door.with_sources(config.trusted_proxies.clone(), config.connections_per_address, turned_away.clone());
+        let (public, internal) = (of_address(public), of_address(internal));
         let ops = match config.ops_addr {
             Some(addr) => Some(bind("ops-addr", "ops", addr, OPS_CONNECTIONS_MAX).await?),
             None => None,
@@ -117,12 +125,12 @@ impl Server {
     async fn serve(self) {
         tracing::warn!("whoever reaches the internal listener reaches every cluster with the rights of its agent");
         let drain = || self.drain.clone();
-        let public = self.public.serve(&self.host, drain(), |connection, late| self.agents.clone().serve(connection, late));
-        let internal =
-            self.internal.serve(&self.host, drain(), |connection, late| self.front_door.clone().serve(connection, late));
+        let (agents, front_door, admin) = (self.agents.clone(), self.front_door.clone(), self.admin.clone());
+        let public = self.public.serve(&self.host, drain(), move |connection, how| agents.clone().serve(connection, how));
+        let internal = self.internal.serve(&self.host, drain(), move |connection, how| front_door.clone().serve(connection, how));
         let ops = async {
             if let Some(ops) = &self.ops {
-                ops.serve(&self.host, drain(), |connection, _| serve_admin(self.admin.clone(), connection)).await;
+                ops.serve(&self.host, drain(), move |connection, _| serve_admin(admin.clone(), connection)).await;
             }
         };
         let drained = async {

@@ -1,13 +1,17 @@
 //! Limits of requests: each caller's streams and rate, each cluster's rate, and the rate of all.
 
+mod guesses;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy::limits::{OverRate, Place, Places, RateLimit, RateLimits};
+use host::{Place, Places};
+use proxy::limits::{OverRate, RateLimit, RateLimits};
 use tokio::time::Instant;
 
 use crate::config::ServerConfig;
 use crate::front_door::refusal::Refusal;
+pub(crate) use guesses::Guesses;
 
 /// A caller's place for one request, from before its turn until its answer or upgraded connection has ended.
 pub(crate) type StreamPlace = Place<Arc<str>>;

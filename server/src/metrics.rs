@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use host::{Host, ops};
+use host::{Host, TurnedAway, ops};
 use http::Method;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -22,7 +22,7 @@ use crate::registry::Registry;
 const DURATION_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0];
 
 /// Name, labels and meaning of each, as REFERENCE.md prints them and a scrape explains them.
-pub(crate) const METRICS: [(&str, &str, &str); 9] = [
+pub(crate) const METRICS: [(&str, &str, &str); 10] = [
     (
         "proxy_requests",
         "cluster, method, code",
@@ -31,6 +31,11 @@ pub(crate) const METRICS: [(&str, &str, &str); 9] = [
     ("proxy_request_duration_seconds", "cluster", "Time until an answer had ended, watches included"),
     ("proxy_rate_limited", "", "Requests refused by any of the rate limits"),
     ("auth_failures", "endpoint", "Failed authentications"),
+    (
+        "connections_turned_away",
+        "listener, reason",
+        "Connections closed unserved: address (over connections-per-address), crowded (made way for others), proxy-header (broken)",
+    ),
     ("refusals", "reason", "Requests that this server refused itself"),
     ("agents_connected", "", "Sessions of agents"),
     ("tunnel_active_connections", "cluster", "Streams that run"),
@@ -49,6 +54,8 @@ pub(crate) struct Metrics {
     durations: Family<ClusterLabel, Histogram, fn() -> Histogram>,
     /// Requests refused by the rate limit.
     pub(crate) rate_limited: Counter,
+    /// Connections that the listeners closed unserved.
+    pub(crate) turned_away: TurnedAway,
     auth_failures: Family<EndpointLabel, Counter>,
     refusals: Family<ReasonLabel, Counter>,
     reserved: Gauge,
@@ -84,6 +91,7 @@ impl Metrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             rate_limited: Counter::default(),
+            turned_away: TurnedAway::default(),
             auth_failures: Family::default(),
             refusals: Family::default(),
             reserved: Gauge::default(),
@@ -93,6 +101,7 @@ impl Metrics {
         registry.register("proxy_requests", help("proxy_requests"), metrics.requests.clone());
         registry.register("proxy_request_duration_seconds", help("proxy_request_duration_seconds"), metrics.durations.clone());
         registry.register("proxy_rate_limited", help("proxy_rate_limited"), metrics.rate_limited.clone());
+        registry.register("connections_turned_away", help("connections_turned_away"), metrics.turned_away.clone());
         registry.register("auth_failures", help("auth_failures"), metrics.auth_failures.clone());
         registry.register("refusals", help("refusals"), metrics.refusals.clone());
         registry.register("tunnel_reserved_bytes", help("tunnel_reserved_bytes"), metrics.reserved.clone());
@@ -187,6 +196,7 @@ mod tests {
         metrics.request_ended("edge-1", &Method::GET, 200, 0.1);
         metrics.auth_failed("connect");
         metrics.refused("Offline");
+        metrics.turned_away.get_or_create(&host::TurnedAwayLabels { listener: "public", reason: "crowded" }).inc();
         let text = metrics.text();
         let scraped = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next());
         let mut scraped: Vec<_> = scraped

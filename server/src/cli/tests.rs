@@ -68,6 +68,8 @@ fn all_mistakes_are_told_at_once() {
         "-caller-streams-max=99999999999999999999",
         "-tls-cert=gone.pem",
         "-internal-tls=must",
+        "-trusted-proxies=10.0.0.0/8,proxy.example",
+        "-connections-per-address=many",
         "-request-body-max=1MB",
         "-drain=30",
         "-log-level=loud",
@@ -76,6 +78,18 @@ fn all_mistakes_are_told_at_once() {
         "-adr=:1",
     ];
     insta::assert_snapshot!("mistakes", Mistakes(&run(&args, &[]).expect_err("mistakes")));
+}
+
+#[test]
+fn limits_by_address_are_off_until_it_is_said_how_addresses_are_known() {
+    let (config, warnings) = run(&["-clusters=c.json", "-connections-per-address=9"], &[]).expect("good");
+    assert!(config.connections_per_address == 9 && !config.trusted_proxies.is_known());
+    assert!(warnings.concat().starts_with("--connections-per-address has no effect without --trusted-proxies"), "{warnings:?}");
+    for proxies in ["-trusted-proxies=direct", "-trusted-proxies=10.0.0.0/8,2001:db8::1"] {
+        let args = ["-clusters=c.json", "-connections-per-address=9", proxies];
+        let (config, warnings) = run(&args, &[]).expect("good");
+        assert!(config.trusted_proxies.is_known() && warnings.is_empty(), "{warnings:?}");
+    }
 }
 
 #[test]
