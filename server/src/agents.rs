@@ -99,6 +99,9 @@ struct Admitted {
     credential: Credential,
 }
 
+/// A "no", and how long it has to wait.
+type Refused = (Box<Response<Body>>, Duration);
+
 impl Agents {
     /// Serves one connection until it is upgraded or ends.
     pub(crate) async fn serve(self: Arc<Self>, connection: Connection, arrival: Arrival) {
@@ -165,14 +168,14 @@ impl Agents {
         }
     }
 
-    /// Checks who connects, what has to be waited before a "no" is given, and whether it is a WebSocket (RFC 6455 section 4.2.1).
+    /// Checks who connects and whether it is a WebSocket (RFC 6455 section 4.2.1).
     fn admit(
         &self,
         peer: SocketAddr,
         certificate: Option<Arc<PeerCertificate>>,
         request: &Request<Incoming>,
         late: Late,
-    ) -> Result<(Admitted, String), (Box<Response<Body>>, Duration)> {
+    ) -> Result<(Admitted, String), Refused> {
         let refused = |status, why: &str| Err((Box::new(text(status, why)), Duration::ZERO));
         let headers = request.headers();
         if headers.contains_key(ORIGIN) {

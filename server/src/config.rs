@@ -46,6 +46,10 @@ pub struct ServerConfig {
     pub trusted_proxies: TrustedProxies,
     /// Connections of one address on each listener, sessions aside, 0 = no limit. Counts where addresses are known.
     pub connections_per_address: usize,
+    /// Agents shaking hands at once, sessions aside; when there are more, who did so for longest makes way.
+    pub agent_handshakes_max: u32,
+    /// Callers' connections at once; beyond it whoever never asked for anything makes way, and else it is 503.
+    pub caller_connections_max: u32,
     /// How long a request over the rates waits for its turn, under all of them, before it is refused.
     pub rate_wait_max: Duration,
     /// The longest request body; beyond it is 413.
@@ -108,6 +112,10 @@ impl Default for ServerConfig {
             caller_streams_max: 0,
             trusted_proxies: TrustedProxies::default(),
             connections_per_address: 0,
+            // A fleet of thousands comes back within seconds of each other.
+            agent_handshakes_max: 4096,
+            // Argo CD opens up to 500 for each cluster it speaks HTTP/1.1 to.
+            caller_connections_max: 16 * 1024,
             // client-go waits at least as long before it repeats a 429.
             rate_wait_max: Duration::from_secs(1),
             // Far beyond etcd's 1.5 MiB objects, enough for an image layer through a service proxy.

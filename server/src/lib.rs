@@ -41,12 +41,6 @@ use registry::Registry;
 use roster::Roster;
 use trust::Trust;
 
-/// Agents shaking hands at once; sessions do not count. A fleet of thousands comes back within seconds of each other.
-const AGENT_HANDSHAKES_MAX: u32 = 4096;
-
-/// Callers' connections at once. Argo CD opens up to 500 for each cluster it speaks HTTP/1.1 to.
-const CALLER_CONNECTIONS_MAX: u32 = 16 * 1024;
-
 /// Connections for health and metrics at once.
 const OPS_CONNECTIONS_MAX: u32 = 64;
 
@@ -110,8 +104,8 @@ impl Server {
         let bind = async |flag, name, addr, connections_max| {
             Door::bind(&host, name, addr, connections_max).await.map_err(|source| StartError::Bind { flag, addr, source })
         };
-        let public = bind("addr", "public", config.addr, AGENT_HANDSHAKES_MAX).await?;
-        let internal = bind("internal-addr", "internal", config.internal_addr, CALLER_CONNECTIONS_MAX).await?;
+        let public = bind("addr", "public", config.addr, config.agent_handshakes_max).await?;
+        let internal = bind("internal-addr", "internal", config.internal_addr, config.caller_connections_max).await?;
         let of_address =
             |door: Door| door.with_sources(config.trusted_proxies.clone(), config.connections_per_address, turned_away.clone());
         let (public, internal) = (of_address(public), of_address(internal));

@@ -6,6 +6,7 @@ mod middleboxes;
 mod misfortunes;
 mod names;
 mod operator;
+mod strangers;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};

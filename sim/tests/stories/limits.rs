@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use host::{Connection, TrustedProxies};
 use http::StatusCode;
 use sim::caller::Reply;
 use sim::promise::FRONT_DOOR;
 use sim::promise::Promise::{Nothing, Same};
 use sim::story::{Story, Within, secs};
 use sim::world::World;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 #[test]
 fn a_cluster_over_its_rate_takes_no_turn_from_another() {
@@ -66,6 +69,162 @@ fn a_caller_has_so_many_requests_running_and_an_upgraded_one_counts_until_it_end
         drop(exec);
         Ok(())
     });
+}
+
+#[test]
+fn who_guesses_tokens_waits_longer_and_longer_and_a_right_token_beside_it_does_not() {
+    for known in [false, true] {
+        let world = World::new().hub(|hub| hub.with(|config| config.trusted_proxies = proxies(known.then_some("direct"))));
+        world.cluster("edge-1", |c| c).version_1(Same, Nothing(FRONT_DOOR)).tell(async |s: Story| {
+            let mut waits = Vec::new();
+            for _ in 0..8 {
+                let began = Instant::now();
+                let answer = knock(&s, "edge-1/agent", "an old token").within(secs(10)).await?;
+                anyhow::ensure!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+                waits.push(began.elapsed().as_secs());
+            }
+            anyhow::ensure!(waits == [0, 0, 0, 0, 0, 0, 1, 2], "{waits:?}");
+            let began = Instant::now();
+            knock(&s, "edge-1/agent", "another token").within(secs(10)).await?;
+            anyhow::ensure!(began.elapsed() < secs(1), "it waited for the other's failures");
+            s.crash("edge-1/agent");
+            s.restart("edge-1/agent");
+            s.until_reachable("edge-1").within(secs(3)).await
+        });
+    }
+}
+
+#[test]
+fn an_address_has_so_many_connections_and_its_neighbour_as_many_of_its_own() {
+    let world = World::new().hub(|hub| {
+        hub.with(|config| {
+            config.trusted_proxies = proxies(Some("direct"));
+            config.connections_per_address = 3;
+        })
+    });
+    world.cluster("edge-1", |c| c).version_1(Same, Nothing(FRONT_DOOR)).tell(async |s: Story| {
+        for (machine, port) in [("hub/argocd", INTERNAL), ("edge-1/agent", PUBLIC)] {
+            let mut taken = Vec::new();
+            for _ in 0..3 {
+                taken.push(s.stranger(machine, port).await?);
+            }
+            s.pass(secs(1)).await;
+            for _ in 0..2 {
+                rest(&mut s.stranger(machine, port).await?).within(secs(1)).await?;
+            }
+            let mut longest = taken.pop().context("three")?;
+            let end = rest(&mut longest).within(secs(1)).await;
+            anyhow::ensure!(end.is_err(), "who had a place has lost it");
+            version_of(&s, "edge-1").within(secs(1)).await?.expect(StatusCode::OK)?;
+            // A session of an agent takes none of the places.
+            drop((longest, taken));
+        }
+        s.pass(secs(1)).await;
+        s.argocd().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_trusted_proxy_says_of_addresses_counts_and_is_told_and_nobody_elses_word_is() {
+    let world = World::new().hub(|hub| {
+        hub.with(|config| {
+            config.trusted_proxies = proxies(Some("10.0.0.0/8"));
+            config.connections_per_address = 1;
+        })
+    });
+    world.cluster("edge-1", |c| c).version_1(Same, Nothing(FRONT_DOOR)).tell(async |s: Story| {
+        let ask = async |from: &str, more: &str| -> anyhow::Result<(Connection, String)> {
+            let mut connection = s.stranger("hub/argocd", INTERNAL).await?;
+            let request = format!("{from}GET /tunnel/edge-1/version HTTP/1.1\r\nhost: hub\r\n{more}\r\n");
+            connection.write_all(request.as_bytes()).await?;
+            let status = async {
+                let mut status = Vec::new();
+                (&mut connection).take(12).read_to_end(&mut status).await?;
+                Ok(String::from_utf8(status)?)
+            };
+            let status = status.within(secs(1)).await?;
+            Ok((connection, status))
+        };
+        let of = |client: &str| format!("PROXY TCP4 {client} 10.0.0.1 40000 8080\r\n");
+        let (_open, answer) = ask(&of("203.0.113.9"), "").await?;
+        anyhow::ensure!(answer == "HTTP/1.1 200", "{answer}");
+        let (_, answer) = ask(&of("203.0.113.9"), "").await?;
+        anyhow::ensure!(answer.is_empty(), "the second of its address: {answer}");
+        let (_other, answer) = ask(&of("203.0.113.10"), "x-forwarded-for: 192.0.2.1\r\n").await?;
+        anyhow::ensure!(answer == "HTTP/1.1 200", "{answer}");
+        // The proxy's own connections carry many clients: none of them counts for its address.
+        let (_one, answer) = ask("", "x-forwarded-for: 192.0.2.2, 198.51.100.7, 10.9.9.9\r\n").await?;
+        let (_two, other) = ask("", "x-forwarded-for: 198.51.100.7\r\n").await?;
+        anyhow::ensure!((&*answer, &*other) == ("HTTP/1.1 200", "HTTP/1.1 200"), "{answer} {other}");
+        s.pass(secs(1)).await;
+        let told = s.trace().render(usize::MAX);
+        for client in ["caller=203.0.113.9:40000", "caller=203.0.113.10:40000", "caller=198.51.100.7:0"] {
+            anyhow::ensure!(told.contains(client), "no log line has {client}");
+        }
+        anyhow::ensure!(!told.contains("caller=192.0.2."), "whoever is no proxy was believed");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_proxy_header_of_nobody_trusted_is_no_request() {
+    World::new().cluster("edge-1", |c| c).version_1(Same, Nothing(FRONT_DOOR)).tell(async |s: Story| {
+        let version_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x09\x0a\0\0\x01\x9c\x40\x1f\x90".to_vec();
+        for (machine, port) in [("hub/kubectl", INTERNAL), ("edge-1/agent", PUBLIC)] {
+            for header in [b"PROXY TCP4 203.0.113.9 10.0.0.1 40000 8080\r\n".to_vec(), version_2.clone()] {
+                let mut connection = s.stranger(machine, port).await?;
+                connection.write_all(&header).await?;
+                connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: hub\r\n\r\n").await?;
+                let mut answer = Vec::new();
+                // What was not read of the request makes the end a reset.
+                let ended = async { anyhow::Ok(drop(connection.read_to_end(&mut answer).await)) };
+                ended.within(secs(1)).await?;
+                let answer = String::from_utf8_lossy(&answer);
+                anyhow::ensure!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn strangers_without_number_make_way_for_an_agent_that_comes_back() {
+    let world = World::new().hub(|hub| hub.with(|config| config.agent_handshakes_max = 20));
+    world.cluster("edge-1", |c| c).version_1(Same, Nothing(FRONT_DOOR)).tell(async |s: Story| {
+        let mut silent = Vec::new();
+        // More than there are places for those who come on time and those who come late.
+        for _ in 0..300 {
+            silent.push(s.stranger("edge-1/api", PUBLIC).await?);
+        }
+        s.crash("edge-1/agent");
+        s.restart("edge-1/agent");
+        s.until_reachable("edge-1").within(secs(3)).await?;
+        drop(silent);
+        Ok(())
+    });
+}
+
+const INTERNAL: u16 = 8080;
+const PUBLIC: u16 = 8443;
+
+fn proxies(text: Option<&str>) -> TrustedProxies {
+    text.map(|text| text.parse().expect("good networks")).unwrap_or_default()
+}
+
+/// Asks for a session with a token, as an agent does; what is answered.
+async fn knock(s: &Story, machine: &str, token: &str) -> anyhow::Result<String> {
+    let mut connection = s.stranger(machine, PUBLIC).await?;
+    let request = format!("GET /connect HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {token}\r\n\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    rest(&mut connection).await
+}
+
+/// All that comes until the other end closes.
+async fn rest(connection: &mut Connection) -> anyhow::Result<String> {
+    let mut rest = Vec::new();
+    connection.read_to_end(&mut rest).await?;
+    Ok(String::from_utf8_lossy(&rest).into_owned())
 }
 
 fn version_of(s: &Story, cluster: &str) -> impl Future<Output = anyhow::Result<Reply>> + Send + use<> {
