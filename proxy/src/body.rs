@@ -1,4 +1,6 @@
-//! Bodies of requests and answers: one boxed type for all of them, and a limit on their length.
+//! Bodies of requests and answers: one boxed type for all of them, and limits on their length and on their pauses.
+
+mod patience;
 
 use std::error::Error;
 
@@ -7,6 +9,8 @@ use http::Request;
 use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+
+pub use patience::{Stalled, patient, stalled};
 
 /// Whatever made a body end early.
 pub type BoxError = Box<dyn Error + Send + Sync>;

@@ -93,6 +93,7 @@ pub(crate) const FLAGS: &[Section] = &[
             )
             .default("0"),
             Flag::value("request-body-max", "SIZE", "Longest request body; beyond it 413").default("128MiB"),
+            Flag::value("upload-idle-timeout", "TIME", "How long an upload may pause, 0 = no limit; beyond it 400").default("5m"),
             Flag::value("response-header-timeout", "TIME", "How long an API server may take to begin its answer, 0 = no limit")
                 .default("0"),
             Flag::value("streams-max", "N", "Requests at once through one tunnel").default("1024"),
@@ -272,6 +273,8 @@ fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> R
     values.read("caller-streams-max", flags::count, &mut config.caller_streams_max);
     read_sources(&mut values, &mut config, &mut warnings);
     values.read("request-body-max", flags::size, &mut config.request_body_max);
+    let idle: Option<Duration> = values.get("upload-idle-timeout", flags::duration);
+    config.upload_idle_max = idle.filter(|idle| !idle.is_zero());
     let timeout: Option<Duration> = values.get("response-header-timeout", flags::duration);
     config.response_header_timeout = timeout.filter(|timeout| !timeout.is_zero());
     values.read("streams-max", flags::positive, &mut config.streams_max);

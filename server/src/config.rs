@@ -54,6 +54,8 @@ pub struct ServerConfig {
     pub rate_wait_max: Duration,
     /// The longest request body; beyond it is 413.
     pub request_body_max: usize,
+    /// How long an upload may pause before it ends; `None` = as long as the caller likes.
+    pub upload_idle_max: Option<Duration>,
     /// How long an upstream may take to begin its answer; `None` = as long as the caller waits.
     pub response_header_timeout: Option<Duration>,
     /// How long a drain may take before what still runs is cut.
@@ -120,6 +122,8 @@ impl Default for ServerConfig {
             rate_wait_max: Duration::from_secs(1),
             // Far beyond etcd's 1.5 MiB objects, enough for an image layer through a service proxy.
             request_body_max: 128 << 20,
+            // A link that is away for so long has lost its connection too.
+            upload_idle_max: Some(Duration::from_secs(5 * 60)),
             // Watches of a quiet cluster and slow webhooks begin late for good reasons.
             response_header_timeout: None,
             // The grace that Kubernetes gives a pod.

@@ -11,8 +11,7 @@ mod upgrade;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use host::Host;
@@ -54,6 +53,7 @@ pub(crate) struct Forward {
     pub(crate) metrics: Arc<Metrics>,
     limits: RequestLimits,
     body_max: usize,
+    upload_idle_max: Option<Duration>,
     header_timeout: Option<Duration>,
     roster: Arc<Roster>,
 }
@@ -68,6 +68,7 @@ impl Forward {
             metrics,
             limits: RequestLimits::new(config),
             body_max: config.request_body_max,
+            upload_idle_max: config.upload_idle_max,
             header_timeout: config.response_header_timeout,
         }
     }
@@ -131,7 +132,7 @@ impl Forward {
         let is_upgrade = hygiene::upgrade(request.version(), request.headers()).is_some();
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
         let open = Open { class: record.class(is_upgrade), request_id: record.request_id().to_owned(), ..Open::default() };
-        let (mut request, too_large) = self.outbound(request, is_upgrade)?;
+        let (mut request, fault) = self.outbound(request, is_upgrade)?;
 
         let stream = self.stream(cluster, &mut request, open).await?;
         let sent = self.send(stream, request, is_upgrade);
@@ -139,10 +140,8 @@ impl Forward {
             None => sent.await,
             Some(max) => tokio::time::timeout(max, sent).await.map_err(|_| Refusal::Timeout { max, repeatable })?,
         };
-        let (mut response, alive) = answered.map_err(|error| match too_large.load(Ordering::Relaxed) {
-            true => Refusal::BodyTooLarge { max: self.body_max },
-            false => broken(&*error, repeatable),
-        })?;
+        let (mut response, alive) =
+            answered.map_err(|error| fault.get().cloned().unwrap_or_else(|| broken(&*error, repeatable)))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && !is_upgrade {
             let why = "the API server switched protocols, which nobody asked for".to_owned();
             return Err(Refusal::Broken { why, repeatable: false });
@@ -164,14 +163,23 @@ impl Forward {
         Ok((response.map(|body| body.map_err(BoxError::from).boxed_unsync()), Some(alive)))
     }
 
-    /// The request as it enters the tunnel, and whether its body turned out too large.
-    fn outbound(&self, request: Request<Body>, is_upgrade: bool) -> Result<(Request<Body>, Arc<AtomicBool>), Refusal> {
-        let too_large = Arc::new(AtomicBool::new(false));
+    /// The request as it enters the tunnel, and what turned out to be wrong with its body.
+    fn outbound(&self, request: Request<Body>, is_upgrade: bool) -> Result<(Request<Body>, Arc<OnceLock<Refusal>>), Refusal> {
+        let fault = Arc::new(OnceLock::new());
         let (mut head, body) = request.into_parts();
         let limited = body::limited(body, self.body_max).map_err(|error| Refusal::BodyTooLarge { max: error.max })?;
-        let noticed = too_large.clone();
+        let limited = match self.upload_idle_max {
+            Some(max) => body::patient(limited, max),
+            None => limited,
+        };
+        let (noticed, body_max) = (fault.clone(), self.body_max);
         let limited = limited.map_err(move |error| {
-            noticed.fetch_or(body::is_too_large(&*error), Ordering::Relaxed);
+            if body::is_too_large(&*error) {
+                noticed.get_or_init(|| Refusal::BodyTooLarge { max: body_max });
+            }
+            if let Some(body::Stalled { max }) = body::stalled(&*error) {
+                noticed.get_or_init(|| Refusal::Stalled { max });
+            }
             error
         });
         hygiene::clean_request(head.version, &mut head.headers);
@@ -192,7 +200,7 @@ impl Forward {
         let body = trailers::cleaned(body);
         let mut request = Request::from_parts(head, body);
         body::announce_length(&mut request);
-        Ok((request, too_large))
+        Ok((request, fault))
     }
 
     /// A stream for the request, which is then addressed to where the stream leads.

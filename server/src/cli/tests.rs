@@ -71,6 +71,7 @@ fn all_mistakes_are_told_at_once() {
         "-trusted-proxies=10.0.0.0/8,proxy.example",
         "-connections-per-address=many",
         "-request-body-max=1MB",
+        "-upload-idle-timeout=5",
         "-drain=30",
         "-log-level=loud",
         "-streams-max=0",

@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     Coded,
     /// The request's body is longer than the limit.
     BodyTooLarge { max: usize },
+    /// The request's body stopped coming.
+    Stalled { max: Duration },
     /// No such cluster.
     UnknownCluster { cluster: String },
     /// The request asks to act as somebody else.
@@ -97,6 +99,8 @@ const BODY_TOO_LARGE: Kind = kind(
     "the body is longer than `request-body-max`",
     "never",
 );
+const STALLED: Kind =
+    kind("Stalled", StatusCode::BAD_REQUEST, "BadRequest", "nothing of the body came for `upload-idle-timeout`", "never");
 const UNKNOWN_CLUSTER: Kind =
     kind("UnknownCluster", StatusCode::BAD_GATEWAY, "BadGateway", "the cluster is not in the clusters file", "never");
 const IMPERSONATION: Kind = kind(
@@ -168,13 +172,14 @@ const TIMEOUT: Kind = kind(
 );
 
 /// Every kind, for REFERENCE.md.
-pub(crate) const KINDS: [Kind; 17] = [
+pub(crate) const KINDS: [Kind; 18] = [
     BAD_PATH,
     FRAGMENT,
     TOO_LONG,
     BAD_METHOD,
     CODED,
     BODY_TOO_LARGE,
+    STALLED,
     UNKNOWN_CLUSTER,
     IMPERSONATION,
     RATE_LIMITED,
@@ -199,6 +204,7 @@ impl Refusal {
             Self::BadMethod { .. } => BAD_METHOD,
             Self::Coded => CODED,
             Self::BodyTooLarge { .. } => BODY_TOO_LARGE,
+            Self::Stalled { .. } => STALLED,
             Self::UnknownCluster { .. } => UNKNOWN_CLUSTER,
             Self::Impersonation { .. } => IMPERSONATION,
             Self::RateLimited { .. } => RATE_LIMITED,
@@ -223,6 +229,9 @@ impl Refusal {
             Self::BadMethod { method } => format!("{method} is not forwarded"),
             Self::Coded => "a body has no transfer coding but chunked, once".to_owned(),
             Self::BodyTooLarge { max } => format!("the body is longer than {max} bytes (request-body-max)"),
+            Self::Stalled { max } => {
+                format!("nothing of the body came for {max:?} (upload-idle-timeout); the request may have been executed")
+            }
             Self::UnknownCluster { cluster } => format!("there is no cluster {cluster:?}; see the server's clusters file"),
             Self::Impersonation { why } => format!("{why}; without the header the request would have the agent's own rights"),
             Self::RateLimited { limit, .. } => format!("the rate limit of this server is reached ({limit})"),
@@ -272,6 +281,7 @@ impl Refusal {
             | Self::BadMethod { .. }
             | Self::Coded
             | Self::BodyTooLarge { .. }
+            | Self::Stalled { .. }
             | Self::UnknownCluster { .. }
             | Self::Impersonation { .. } => None,
             Self::RateLimited { retry_after, .. } => Some(whole_seconds(*retry_after)),
@@ -303,6 +313,7 @@ mod tests {
             Refusal::TooLong { max: 1 },
             Refusal::Coded,
             Refusal::BodyTooLarge { max: 1 },
+            Refusal::Stalled { max: Duration::from_secs(1) },
             Refusal::UnknownCluster { cluster: "nowhere".into() },
             Refusal::Impersonation { why: "the header impersonate-user is not allowed".into() },
             Refusal::RateLimited { limit: "rate-limit", retry_after: Duration::from_millis(1500) },

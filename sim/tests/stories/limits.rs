@@ -178,7 +178,10 @@ fn a_proxy_header_of_nobody_trusted_is_no_request() {
                 connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: hub\r\n\r\n").await?;
                 let mut answer = Vec::new();
                 // What was not read of the request makes the end a reset.
-                let ended = async { anyhow::Ok(drop(connection.read_to_end(&mut answer).await)) };
+                let ended = async {
+                    let _ = connection.read_to_end(&mut answer).await;
+                    Ok(())
+                };
                 ended.within(secs(1)).await?;
                 let answer = String::from_utf8_lossy(&answer);
                 anyhow::ensure!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
@@ -201,6 +204,26 @@ fn strangers_without_number_make_way_for_an_agent_that_comes_back() {
         s.restart("edge-1/agent");
         s.until_reachable("edge-1").within(secs(3)).await?;
         drop(silent);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_upload_that_stops_coming_ends_and_says_so_and_one_that_trickles_arrives() {
+    World::new().cluster("edge-1", |c| c).version_1(Same, Nothing(FRONT_DOOR)).tell(async |s: Story| {
+        let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"slow"}}"#;
+        let post = format!("POST /tunnel/edge-1/api/v1/namespaces/default/configmaps HTTP/1.1\r\nhost: hub\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        let (first, second) = body.split_at(20);
+        for pause in [secs(4 * 60), secs(6 * 60)] {
+            let mut connection = s.stranger("hub/kubectl", INTERNAL).await?;
+            connection.write_all(format!("{post}{first}").as_bytes()).await?;
+            s.pass(pause).await;
+            // Who was told that it is too late may have been cut off.
+            let _ = connection.write_all(second.as_bytes()).await;
+            let answer = rest(&mut connection).within(secs(2)).await?;
+            let (status, words) = if pause < secs(5 * 60) { ("201", "slow") } else { ("400", "upload-idle-timeout") };
+            anyhow::ensure!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(words), "{answer}");
+        }
         Ok(())
     });
 }
