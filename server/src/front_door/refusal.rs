@@ -172,7 +172,7 @@ const TIMEOUT: Kind = kind(
 );
 
 /// Every kind, for REFERENCE.md.
-pub(crate) const KINDS: [Kind; 18] = [
+pub(crate) const KINDS: [Kind; 19] = [
     BAD_PATH,
     FRAGMENT,
     TOO_LONG,
