@@ -79,7 +79,7 @@ impl Fleet {
             programs.insert((*cluster).to_owned(), agent(dir, &hub, cluster, &target));
         }
         fs::write(dir.join("clusters.json"), Value::Array(listed).to_string())?;
-        write_certs(dir, &addresses)?;
+        write_certs(&dir.join("certs"), &addresses)?;
         let caller = hosts.caller(HUB, INTERNAL_PORT)?;
         let mut fleet = Self { hosts, caller, programs, n_clusters: clusters.len(), dir: temp };
         for host in fleet.programs.keys().cloned().collect::<Vec<_>>() {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::kubectl::{Kubectl, call};
+use crate::mount::Mount;
 use crate::process::{Process, free_addr};
 use crate::upstream::Upstream;
 use crate::{get, product};
@@ -18,7 +19,7 @@ use crate::{get, product};
 pub const CLUSTER_ID: &str = "edge-1";
 
 /// What the agent proves itself with.
-const TUNNEL_TOKEN: &str = "end-to-end-tunnel-token";
+pub const TUNNEL_TOKEN: &str = "end-to-end-tunnel-token";
 
 /// Starting takes well under a second; a debug build on a busy machine takes a few.
 const READY_MAX: Duration = Duration::from_secs(20);
@@ -31,6 +32,10 @@ pub struct Pair {
     target: String,
     ca: PathBuf,
     token: PathBuf,
+    /// What the server finds: `clusters.json`, `tls.crt`, `tls.key`, `ca.crt`, `revoked`.
+    pub hub: Mount,
+    /// What its agents find: `token`, `tls.crt`, `tls.key`, `ca.crt`.
+    pub edge: Mount,
     server: Process,
     agents: Vec<(String, Process)>,
 }
@@ -38,14 +43,21 @@ pub struct Pair {
 impl Pair {
     /// Starts a server and one agent, `agent-1`, in front of `upstream`, and waits until both are ready.
     pub fn start(upstream: &Upstream, dir: &Path) -> Result<Self> {
-        write_certs(dir, &[])?;
+        let certs = dir.join("certs");
+        write_certs(&certs, &[])?;
         let (public, internal) = (free_addr()?, free_addr()?);
-        let clusters = json!([{"id": CLUSTER_ID, "token": TUNNEL_TOKEN, "targetAddr": upstream.target}]);
-        fs::write(dir.join("clusters.json"), clusters.to_string())?;
-        let server = start_server(dir, public, internal)?;
+        let clusters = json!([{"id": CLUSTER_ID, "token": TUNNEL_TOKEN, "targetAddr": upstream.target}]).to_string();
+        let pem = |name: &str| fs::read(certs.join(name)).with_context(|| name.to_owned());
+        let (ca, cert, key) = (pem("ca.pem")?, pem("server.pem")?, pem("server.key")?);
+        let files = [("clusters.json", clusters.as_bytes()), ("tls.crt", &cert), ("tls.key", &key), ("ca.crt", &ca)];
+        let hub = Mount::new(&dir.join("hub"), &[&files[..], &[("revoked", b"# nobody\n")]].concat())?;
+        let (cert, key) = (pem("agent.pem")?, pem("agent.key")?);
+        let files = [("token", TUNNEL_TOKEN.as_bytes()), ("tls.crt", &cert), ("tls.key", &key), ("ca.crt", &ca)];
+        let edge = Mount::new(&dir.join("edge"), &files)?;
+        let server = start_server(dir, &hub, public, internal)?;
         let Upstream { target, ca, token, .. } = upstream;
         let (target, ca, token) = (target.clone(), ca.clone(), token.clone());
-        let mut pair = Self { dir: dir.to_owned(), public, internal, target, ca, token, server, agents: Vec::new() };
+        let mut pair = Self { dir: dir.to_owned(), public, internal, target, ca, token, hub, edge, server, agents: Vec::new() };
         pair.start_agent("agent-1")?;
         Ok(pair)
     }
@@ -62,24 +74,32 @@ impl Pair {
 
     /// Starts the server again at its addresses, after it has ended.
     pub fn restart_server(&mut self) -> Result<()> {
-        self.server = start_server(&self.dir, self.public, self.internal)?;
+        self.server = start_server(&self.dir, &self.hub, self.public, self.internal)?;
         Ok(())
     }
 
     /// Starts another agent and waits until it is ready.
     pub fn start_agent(&mut self, name: &str) -> Result<()> {
         let health = free_addr()?;
-        let certs = self.dir.join("certs");
         let mut command = Command::new(product("postern-agent")?);
-        command.args(["--server", &format!("wss://localhost:{}/connect", self.public.port()), "--token", TUNNEL_TOKEN]);
+        command.args(["--server", &format!("wss://localhost:{}/connect", self.public.port())]);
         command.args(["--target", &self.target, "--ca-cert"]).arg(&self.ca).arg("--sa-token-path").arg(&self.token);
-        command.arg("--server-ca-cert").arg(certs.join("ca.pem"));
-        command.arg("--client-cert").arg(certs.join("agent.pem")).arg("--client-key").arg(certs.join("agent.key"));
+        for (flag, file) in
+            [("token-file", "token"), ("server-ca-cert", "ca.crt"), ("client-cert", "tls.crt"), ("client-key", "tls.key")]
+        {
+            command.arg(format!("--{flag}")).arg(self.edge.path(file));
+        }
         command.args(["--health-addr", &health.to_string()]);
         let mut agent = Process::start(&self.dir, name, command)?;
         agent.wait_until("readiness", READY_MAX, |_| is_ok(health, "/readyz"))?;
         self.agents.push((name.to_owned(), agent));
         Ok(())
+    }
+
+    /// An agent's process.
+    pub fn agent(&mut self, name: &str) -> Result<&mut Process> {
+        let agent = self.agents.iter_mut().find(|(agent, _)| agent == name);
+        agent.map(|(_, process)| process).with_context(|| format!("no agent {name}"))
     }
 
     /// Takes an agent out, to end it one way or another; it is killed when dropped.
@@ -111,9 +131,8 @@ impl Pair {
     }
 }
 
-/// Writes the certificates of a pair and of the fake API server into `DIR/certs`, once; `names` beside those of loopback.
-pub(crate) fn write_certs(dir: &Path, names: &[String]) -> Result<()> {
-    let certs = dir.join("certs");
+/// Writes the certificates of a pair and of the fake API server into `certs`, once; `names` beside those of loopback.
+pub fn write_certs(certs: &Path, names: &[String]) -> Result<()> {
     if certs.is_dir() {
         return Ok(());
     }
@@ -124,13 +143,19 @@ pub(crate) fn write_certs(dir: &Path, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn start_server(dir: &Path, public: SocketAddr, internal: SocketAddr) -> Result<Process> {
-    let certs = dir.join("certs");
+fn start_server(dir: &Path, hub: &Mount, public: SocketAddr, internal: SocketAddr) -> Result<Process> {
     let mut command = Command::new(product("postern-server")?);
     command.args(["--addr", &public.to_string(), "--internal-addr", &internal.to_string()]);
-    command.arg("--clusters").arg(dir.join("clusters.json"));
-    command.arg("--tls-cert").arg(certs.join("server.pem")).arg("--tls-key").arg(certs.join("server.key"));
-    command.arg("--tls-client-ca").arg(certs.join("ca.pem"));
+    let files = [
+        ("clusters", "clusters.json"),
+        ("tls-cert", "tls.crt"),
+        ("tls-key", "tls.key"),
+        ("tls-client-ca", "ca.crt"),
+        ("revoked-certs", "revoked"),
+    ];
+    for (flag, file) in files {
+        command.arg(format!("--{flag}")).arg(hub.path(file));
+    }
     let mut server = Process::start(dir, "server", command)?;
     server.wait_until("health", READY_MAX, |_| is_ok(internal, "/healthz"))?;
     Ok(server)

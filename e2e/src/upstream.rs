@@ -52,7 +52,7 @@ pub struct Upstream {
 impl Upstream {
     /// Starts the fake API server with a certificate of the pair's authority.
     pub fn fake(kubectl: &Path, dir: &Path) -> Result<Self> {
-        write_certs(dir, &[])?;
+        write_certs(&dir.join("certs"), &[])?;
         let certs = dir.join("certs");
         let token = dir.join("fake.token");
         fs::write(&token, FAKE_TOKEN)?;

@@ -13,6 +13,7 @@ mod hosts;
 mod lifecycle;
 mod smuggling;
 mod streams;
+mod trust;
 
 use anyhow::Result;
 use e2e::{Fleet, Scene, Suite, requirement};
@@ -30,6 +31,12 @@ fn kubectl_works_on_the_fake_api_server() {
 fn a_pair_outlives_its_parts() {
     let Some(kubectl) = requirement::kubectl() else { return };
     run(Scene::fake(&kubectl), lifecycle::run);
+}
+
+#[test]
+fn trust_is_what_the_files_say_now() {
+    let Some(kubectl) = requirement::kubectl() else { return };
+    run(Scene::fake(&kubectl), trust::run);
 }
 
 #[test]

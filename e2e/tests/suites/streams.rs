@@ -51,7 +51,7 @@ fn on_a_cluster(suite: &mut Suite, scene: &Scene) {
     suite.step("rollout status", || rollout(scene));
 }
 
-fn start_pod(scene: &Scene) -> Result<()> {
+pub(crate) fn start_pod(scene: &Scene) -> Result<()> {
     // It counts aloud, answers HTTP with a CGI that gives back what it is sent, and repeats what is said to it.
     let script = r#"
         mkdir -p /www/cgi-bin
