@@ -71,6 +71,22 @@ pub trait System: Send + Sync + 'static {
     fn listen(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listen>>>;
     /// The whole content of a regular file of at most [`FILE_BYTES_MAX`]; anything else is an error.
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>>;
+    /// Writes a file whole or not at all, so that it outlives a loss of power, for this user alone.
+    fn write_file(&self, _path: &str, _content: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Removes a file, so that it stays away after a loss of power.
+    fn remove_file(&self, _path: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Listens at a path of the file system, for programs of this user; see [`Host::listen_local`].
+    fn listen_local(&self, _path: &str) -> io::Result<Box<dyn Listen>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Opens a connection to who listens at a path.
+    fn connect_local<'a>(&'a self, _path: &'a str) -> BoxFuture<'a, io::Result<Connection>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
     /// The time of day, for people and certificates, never for measuring.
     fn wall_clock(&self) -> SystemTime;
     /// 64 bits of chance.
@@ -156,6 +172,31 @@ impl Host {
     /// Reads a regular file of at most [`FILE_BYTES_MAX`] whole.
     pub fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
         self.system.read_file(path)
+    }
+
+    /// Writes a file whole or not at all: what it was before is there until the new content is on the disk. Only this user
+    /// may read it.
+    pub fn write_file(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        self.system.write_file(path, content)
+    }
+
+    /// Removes a file.
+    pub fn remove_file(&self, path: &str) -> io::Result<()> {
+        self.system.remove_file(path)
+    }
+
+    /// Listens at a path of the file system (a socket of mode 0600, at most 100 bytes long) until the result is dropped. One
+    /// that an earlier process left there is replaced.
+    ///
+    /// # Errors
+    /// `AddrInUse` while another process listens there.
+    pub fn listen_local(&self, path: &str) -> io::Result<Box<dyn Listen>> {
+        self.system.listen_local(path)
+    }
+
+    /// Connects to who listens at a path of the file system.
+    pub async fn connect_local(&self, path: &str) -> io::Result<Connection> {
+        self.system.connect_local(path).await
     }
 
     /// The time of day.

@@ -1,8 +1,11 @@
 //! The operating system behind Host: the only file of the product that touches it.
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the one door to the operating system")]
 
+mod local;
+
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use socket2::{SockRef, TcpKeepalive};
@@ -61,6 +64,22 @@ impl System for Real {
             true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("has more than {FILE_BYTES_MAX} bytes"))),
             false => Ok(bytes),
         }
+    }
+
+    fn write_file(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        local::write_file(Path::new(path), content)
+    }
+
+    fn remove_file(&self, path: &str) -> io::Result<()> {
+        local::remove_file(Path::new(path))
+    }
+
+    fn listen_local(&self, path: &str) -> io::Result<Box<dyn Listen>> {
+        Ok(Box::new(local::LocalListener::bind(Path::new(path))?))
+    }
+
+    fn connect_local<'a>(&'a self, path: &'a str) -> BoxFuture<'a, io::Result<Connection>> {
+        Box::pin(local::connect(Path::new(path)))
     }
 
     fn wall_clock(&self) -> SystemTime {

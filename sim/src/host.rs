@@ -93,6 +93,16 @@ impl System for SimHost {
         lock(&self.disk.files).get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn write_file(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        self.disk.write(path, content);
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &str) -> io::Result<()> {
+        self.disk.remove(path);
+        Ok(())
+    }
+
     fn wall_clock(&self) -> SystemTime {
         let skew_ms = *lock(&self.disk.skew_ms);
         let skew = Duration::from_millis(skew_ms.unsigned_abs());
