@@ -29,6 +29,8 @@ pub enum Reason {
     Revoked,
     /// A version 1 peer sent more than its stream may hold.
     Overrun,
+    /// The sender's rules changed while the request ran, and allow it no longer.
+    Forbidden,
     /// A code this version does not know.
     Other(u16),
 }
@@ -47,6 +49,7 @@ impl Reason {
             Self::Draining => 7,
             Self::Revoked => 8,
             Self::Overrun => 9,
+            Self::Forbidden => 10,
             Self::Other(code) => code,
         }
     }
@@ -64,6 +67,7 @@ impl Reason {
             7 => Self::Draining,
             8 => Self::Revoked,
             9 => Self::Overrun,
+            10 => Self::Forbidden,
             other => Self::Other(other),
         }
     }
@@ -87,6 +91,7 @@ impl fmt::Display for Reason {
             Self::Draining => "draining",
             Self::Revoked => "revoked",
             Self::Overrun => "buffer overrun",
+            Self::Forbidden => "forbidden by now",
             Self::Other(code) => return write!(f, "reason {code}"),
         };
         f.write_str(text)

@@ -76,6 +76,11 @@ impl StreamWatch {
     pub async fn cut(&self) -> StreamError {
         std::future::poll_fn(|cx| self.shared.poll_cut(self.id, cx)).await
     }
+
+    /// Ends the stream as [`TunnelStream::reset`] does, whoever owns it.
+    pub fn reset(&self, reason: Reason, text: &str) {
+        self.shared.with(|session, _| session.reset(self.id, reason, text));
+    }
 }
 
 impl AsyncRead for TunnelStream {
