@@ -13,10 +13,11 @@ pub(super) struct ListOptions {
 }
 
 impl ListOptions {
-    /// Where one part cannot be read, all parts but `watch` count as not given; the request is then answered with 400.
+    /// Where one part cannot be read, all parts but `watch` count as not given. Label selectors are not looked at: a request
+    /// with a wrong one is answered with 400 whatever its name.
     pub(super) fn read(query: &str) -> Self {
         let watch = parameter(query, "watch").is_some_and(|text| is_true(&text));
-        let is_number = |name: &str| parameter(query, name).is_none_or(|text| text.is_empty() || text.parse::<i64>().is_ok());
+        let is_number = |name: &str| parameter(query, name).is_none_or(|text| text.parse::<i64>().is_ok());
         let name = match parameter(query, "fieldSelector").map(|selector| selected_name(&selector)) {
             Some(Some(name)) if ["limit", "timeoutSeconds"].into_iter().all(is_number) => name,
             Some(_) | None => String::new(),
