@@ -31,7 +31,10 @@ fn answer(agent: &Agent, path: &str) -> Response<Body> {
         "/readyz" if agent.is_connected() => text(StatusCode::OK, "ok"),
         // Not dead: it goes on dialling.
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not connected to the hub"),
-        "/metrics" => plain::metrics(agent.metrics.text()),
+        "/metrics" => {
+            agent.guard.tell_state();
+            plain::metrics(agent.metrics.text())
+        }
         _ => plain::not_found(),
     }
 }

@@ -31,6 +31,10 @@ pub struct AgentConfig {
     pub target_tls: TargetTls,
     /// The token that requests carry to the target; read again when it changes.
     pub sa_token_path: String,
+    /// The customer's policy, read again when it changes; `None` = nothing beyond what always holds.
+    pub guard: Option<String>,
+    /// Where the agent keeps that it was frozen by order, and takes such orders; `None` = it takes none.
+    pub state_dir: Option<String>,
     /// Longest wait between dials that were answered with a refusal.
     pub retry_max: Duration,
     /// Streams at once; more are refused.
@@ -100,6 +104,8 @@ impl AgentConfig {
             target: HostPort { host: "kubernetes.default.svc".to_owned(), port: 443 },
             target_tls: TargetTls::Verified { ca_cert: format!("{SERVICE_ACCOUNT}/ca.crt") },
             sa_token_path: format!("{SERVICE_ACCOUNT}/token"),
+            guard: None,
+            state_dir: None,
             // A hub that says no will mostly say it again; a minute is soon enough once it changes its mind.
             retry_max: Duration::from_secs(60),
             // Two Argo CD controllers with 500 connections each.

@@ -9,6 +9,7 @@ pub mod config;
 mod connect;
 mod guard;
 mod metrics;
+pub mod orders;
 mod serve;
 mod upstream;
 
@@ -25,6 +26,7 @@ pub use proxy::program::StartError;
 
 use config::TargetTls;
 use connect::{Dialer, Token};
+use guard::Guard;
 use metrics::Metrics;
 use upstream::Upstream;
 
@@ -47,6 +49,20 @@ pub async fn run(config: AgentConfig, host: Host, drain: Drain) -> Result<(), St
         }
         None => None,
     };
+    let orders = match &agent.config.state_dir {
+        Some(dir) => {
+            let bound = agent.host.listen_local(&orders::socket_in(dir));
+            let unusable = |source| StartError::Material { flag: "state-dir", path: dir.clone(), source: Box::new(source) };
+            Some(bound.map_err(unusable)?)
+        }
+        None => None,
+    };
+    let orders = async {
+        match &orders {
+            Some(listener) => orders::take(&**listener, &agent.guard).await,
+            None => std::future::pending().await,
+        }
+    };
     let health = async {
         if let Some(health) = &health {
             let serving = agent.clone();
@@ -57,6 +73,7 @@ pub async fn run(config: AgentConfig, host: Host, drain: Drain) -> Result<(), St
     tokio::select! {
         biased;
         () = connect::stay_connected(agent.clone(), drain.clone()) => {}
+        () = orders => {}
         () = health => {}
     }
     Ok(())
@@ -67,6 +84,7 @@ struct Agent {
     config: Arc<AgentConfig>,
     host: Host,
     dialer: Dialer,
+    guard: Arc<Guard>,
     upstream: Upstream,
     metrics: Metrics,
     sessions: Mutex<BTreeMap<u64, SessionHandle>>,
@@ -82,8 +100,9 @@ impl Agent {
             .map_err(|problem| StartError::Config(vec![ConfigError::new("--token-file", problem)]))?;
         let shown = (server_tls(&config, &host)?, token);
         let dialer = Dialer::new(host.clone(), config.clone(), shown, budget.clone());
-        let metrics = Metrics::new(&host, budget);
-        Ok(Self { config, host, dialer, upstream, metrics, sessions: Mutex::default() })
+        let mut metrics = Metrics::new(&host, budget);
+        let guard = Arc::new(Guard::new(&config, &host, &mut metrics.registry)?);
+        Ok(Self { config, host, dialer, guard, upstream, metrics, sessions: Mutex::default() })
     }
 
     /// Counts a session as up until the result is dropped.

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use agent::orders::Order;
 use host::Host;
 use mimalloc::MiMalloc;
 
@@ -12,7 +13,10 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     host::tls::use_provider();
-    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).peekable();
+    if let Some(order) = args.peek().and_then(|first| Order::of(first)) {
+        return order.main(args.skip(1));
+    }
     let asked = agent::cli::parse(args, &|name| std::env::var(name).ok(), &Host::real());
     proxy::program::main("postern-agent", asked, |config| config.process, agent::run)
 }

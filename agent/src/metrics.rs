@@ -11,7 +11,7 @@ use tunnel::Budget;
 
 /// The metrics of one agent.
 pub(crate) struct Metrics {
-    registry: Registry,
+    pub(crate) registry: Registry,
     /// Sessions to the hub that are up; more than one during a renewal.
     pub(crate) sessions: Gauge,
     reconnects: Counter,

@@ -1,7 +1,7 @@
 //! One inbound stream to one request at the API server.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
@@ -24,7 +24,7 @@ use tunnel::frame::Open;
 use tunnel::{Protocol, Reason, StreamWatch, TunnelStream};
 
 use crate::connect::Dialed;
-use crate::guard;
+use crate::guard::{Asked, Refused};
 use crate::upstream::UpstreamError;
 use crate::{Agent, Held};
 
@@ -51,7 +51,9 @@ async fn serve_stream(agent: Arc<Agent>, protocol: Protocol, open: Open, stream:
     stream.accept();
     let request_id = HeaderValue::from_str(&open.request_id).ok().filter(|id| !id.is_empty());
     let watch = stream.watch();
-    let hub = watch.clone();
+    let passed = Arc::new(OnceLock::new());
+    let hub = Hub { watch: watch.clone(), passed: passed.clone() };
+    let guard = agent.guard.clone();
     let service = service_fn(move |request| {
         let (agent, request_id, hub) = (agent.clone(), request_id.clone(), hub.clone());
         async move { Ok::<_, Infallible>(answer(agent, request, request_id, hub).await) }
@@ -72,34 +74,50 @@ async fn serve_stream(agent: Arc<Agent>, protocol: Protocol, open: Open, stream:
             tracing::debug!(%error, "a stream ended early");
         },
         error = watch.cut() => tracing::debug!(%error, "a stream was cut"),
+        refused = guard.closes(&passed) => close(&watch, &refused),
     }
 }
 
-async fn answer(
-    agent: Arc<Agent>,
-    request: Request<Incoming>,
-    request_id: Option<HeaderValue>,
-    hub: StreamWatch,
-) -> Response<Body> {
+/// The hub's end of a request.
+#[derive(Clone)]
+struct Hub {
+    watch: StreamWatch,
+    /// The request, once it has passed the guard.
+    passed: Arc<OnceLock<Asked>>,
+}
+
+/// Ends a stream whose request passed the guard and would not pass it again.
+fn close(hub: &StreamWatch, refused: &Refused) {
+    tracing::info!(why = %refused, "a running request was cut by the guard");
+    hub.reset(Reason::Forbidden, &refused.to_string());
+}
+
+async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Option<HeaderValue>, hub: Hub) -> Response<Body> {
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut request = request.map(|body| trailers::cleaned(body.map_err(BoxError::from).boxed_unsync()));
     let hub_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
-    let mut response = match guard::refusal(&request) {
-        Some(refused) => refused.into_response(),
-        None => match forward(&agent, request, request_id).await {
-            Ok(response) => response,
-            Err(status) => status.into_response(),
-        },
+    let asked = Asked::of(&request);
+    let mut response = match agent.guard.admit(&asked) {
+        Err(refused) => refused.status().into_response(),
+        Ok(()) => {
+            // One request per stream.
+            let _ = hub.passed.set(asked);
+            match forward(&agent, request, request_id).await {
+                Ok(response) => response,
+                Err(status) => status.into_response(),
+            }
+        }
     };
     match hub_side {
         Some(hub_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            let upstream_side = hyper::upgrade::on(&mut response);
+            let (upstream_side, guard) = (hyper::upgrade::on(&mut response), agent.guard.clone());
             let pumped = async move {
                 tokio::select! {
                     biased;
                     () = pump(hub_side, upstream_side) => {}
-                    error = hub.cut() => tracing::debug!(%error, "an upgraded connection was cut"),
+                    error = hub.watch.cut() => tracing::debug!(%error, "an upgraded connection was cut"),
+                    refused = guard.closes(&hub.passed) => close(&hub.watch, &refused),
                 }
             };
             agent.host.spawn("upgrade", pumped.in_current_span());

@@ -52,6 +52,14 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// What the program was started for did not come about.
+    #[error("{why}")]
+    Failed {
+        /// Why not.
+        why: String,
+        /// In the words of sysexits.h.
+        exit_code: u8,
+    },
 }
 
 impl StartError {
@@ -61,6 +69,7 @@ impl StartError {
             Self::Config(_) | Self::Material { .. } => 64,
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
             Self::Bind { .. } => 69,
+            Self::Failed { exit_code, .. } => *exit_code,
         }
     }
 }
