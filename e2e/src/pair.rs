@@ -62,6 +62,11 @@ impl Pair {
         Ok(pair)
     }
 
+    /// The server's public listener.
+    pub fn public(&self) -> SocketAddr {
+        self.public
+    }
+
     /// The server's internal listener.
     pub fn internal(&self) -> SocketAddr {
         self.internal

@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod floods;
 mod hosts;
 mod lifecycle;
 mod smuggling;
@@ -44,6 +45,12 @@ fn hostile_requests_are_one_clean_request_or_none_for_the_programs_as_they_ship(
     let mut suite = Suite::new();
     suite.must("hostile requests", smuggling::run);
     suite.finish(String::new);
+}
+
+#[test]
+fn a_watch_beside_slow_heads_and_a_flood_of_handshakes_is_as_quick_as_alone() {
+    let Some(kubectl) = requirement::kubectl() else { return };
+    run(Scene::fake(&kubectl), floods::run);
 }
 
 #[test]
