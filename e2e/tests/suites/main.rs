@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod files;
 mod floods;
 mod hosts;
 mod lifecycle;
@@ -51,6 +52,13 @@ fn hostile_requests_are_one_clean_request_or_none_for_the_programs_as_they_ship(
 fn a_watch_beside_slow_heads_and_a_flood_of_handshakes_is_as_quick_as_alone() {
     let Some(kubectl) = requirement::kubectl() else { return };
     run(Scene::fake(&kubectl), floods::run);
+}
+
+#[test]
+fn a_bad_file_keeps_a_program_from_starting_and_a_running_one_goes_on_without_it() {
+    let mut suite = Suite::new();
+    files::run(&mut suite).unwrap_or_else(|error| panic!("the files could not be made: {error:#}"));
+    suite.finish(String::new);
 }
 
 #[test]
