@@ -81,17 +81,11 @@ pub(crate) async fn stay_connected(agent: Arc<Agent>, mut drain: Drain) {
                 (Duration::ZERO, Some((begin(&agent, session), identity, Instant::now())))
             }
             Outcome::Dialed(Err(error)) => {
+                let wait = wait_after(&error, dialed_at.elapsed(), &mut backoff, agent.host.chance());
+                tracing::warn!(%error, server = %agent.config.server, retry_in = ?wait, "failed to connect to the hub");
                 if error.is_of_hubs_certificate() {
-                    // Who would not be dialled now is not served either, over whatever was dialled earlier.
                     agent.disown_hub();
                 }
-                let chance = agent.host.chance();
-                let wait = match error.is_answered() {
-                    true => backoff.next(chance),
-                    // Who waited for an answer in vain has waited.
-                    false => backoff.next_up_to(UNANSWERED_MAX, chance).saturating_sub(dialed_at.elapsed()),
-                };
-                tracing::warn!(%error, server = %agent.config.server, retry_in = ?wait, "failed to connect to the hub");
                 (wait, None)
             }
             Outcome::Trusted => {
@@ -133,12 +127,21 @@ pub(crate) async fn stay_connected(agent: Arc<Agent>, mut drain: Drain) {
     agent.finish().await;
 }
 
+/// How long to wait after a dial that took `elapsed` and failed.
+fn wait_after(error: &dial::DialError, elapsed: Duration, backoff: &mut Backoff, chance: u64) -> Duration {
+    match error.is_answered() {
+        true => backoff.next(chance),
+        // Who waited for an answer in vain has waited.
+        false => backoff.next_up_to(UNANSWERED_MAX, chance).saturating_sub(elapsed),
+    }
+}
+
 /// Has the session served.
 fn begin(agent: &Arc<Agent>, session: Dialed) -> SessionHandle {
     let handle = session.handle.clone();
     let n = agent.metrics.connected();
     let span = tracing::info_span!("session", session = n);
-    let held = agent.hold(handle.clone());
+    let held = agent.hold(handle.clone(), session.identity);
     agent.host.spawn("session", serve::serve(agent.clone(), session, held).instrument(span));
     handle
 }

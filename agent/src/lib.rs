@@ -87,7 +87,16 @@ struct Agent {
     guard: Arc<Guard>,
     upstream: Upstream,
     metrics: Metrics,
-    sessions: Mutex<BTreeMap<u64, SessionHandle>>,
+    sessions: Mutex<BTreeMap<u64, Served>>,
+}
+
+/// A session that is up, and by whom it was proved when.
+struct Served {
+    handle: SessionHandle,
+    /// The hub's process; empty for version 1.
+    hub: String,
+    /// What the hub was shown and known by when it last proved itself, as [`Dialer::identity`] counts.
+    identity: u64,
 }
 
 impl Agent {
@@ -106,29 +115,34 @@ impl Agent {
     }
 
     /// Counts a session as up until the result is dropped.
-    fn hold(self: &Arc<Self>, handle: SessionHandle) -> Held {
+    ///
+    /// Sessions from before the last change of files go on if the same hub has proved itself anew by this one; another's end.
+    fn hold(self: &Arc<Self>, handle: SessionHandle, identity: u64) -> Held {
+        let hub = handle.peer().map(|peer| peer.name).unwrap_or_default();
         let mut sessions = self.sessions();
+        for older in sessions.values_mut().filter(|older| !hub.is_empty() && older.hub == hub) {
+            older.identity = identity;
+        }
+        end_unproved(&sessions, identity);
         let key = sessions.last_key_value().map_or(0, |(last, _)| last + 1);
-        sessions.insert(key, handle);
+        sessions.insert(key, Served { handle, hub, identity });
         self.metrics.sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
         Held { agent: self.clone(), key }
     }
 
     fn is_connected(&self) -> bool {
-        self.sessions().values().any(SessionHandle::is_open)
+        self.sessions().values().any(|session| session.handle.is_open())
     }
 
-    /// Ends all sessions: who is at their other end could not prove to be the hub any longer.
+    /// Who was dialled could not prove to be the hub: what was believed before the files changed counts no longer. Sessions
+    /// that were proved since are good, whoever may stand in the way of a new one.
     fn disown_hub(&self) {
-        for session in self.sessions().values() {
-            tracing::warn!("a session is ended: the hub's certificate is trusted no longer");
-            session.close(Reason::Revoked);
-        }
+        end_unproved(&self.sessions(), self.dialer.identity());
     }
 
     /// Drains: takes no new requests and lets what runs finish, within its time.
     async fn finish(&self) {
-        let sessions: Vec<_> = self.sessions().values().cloned().collect();
+        let sessions: Vec<_> = self.sessions().values().map(|session| session.handle.clone()).collect();
         tracing::info!(drain_max = ?self.config.drain_max, n_sessions = sessions.len(), "draining");
         for session in &sessions {
             session.go_away(Reason::Draining, self.config.drain_max);
@@ -145,7 +159,7 @@ impl Agent {
         tracing::info!(in_time, "drained");
     }
 
-    fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, SessionHandle>> {
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, Served>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -161,6 +175,13 @@ impl Drop for Held {
         let mut sessions = self.agent.sessions();
         sessions.remove(&self.key);
         self.agent.metrics.sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
+    }
+}
+
+fn end_unproved(sessions: &BTreeMap<u64, Served>, identity: u64) {
+    for session in sessions.values().filter(|session| session.identity != identity) {
+        tracing::warn!("a session is ended: the hub has not proved itself since what it is known by has changed");
+        session.handle.close(Reason::Revoked);
     }
 }
 

@@ -73,10 +73,12 @@ mod tests {
 
     #[test]
     fn each_agent_presents_the_token_of_its_cluster_and_listens_nowhere() {
+        use agent::config::TunnelToken;
         use secrecy::ExposeSecret;
         let task = task("wss://localhost:1/connect");
         let config = config(&task, 7).expect("a configuration");
-        assert_eq!((config.token.expose_secret(), config.health_addr), ("bench-token-7", None));
+        let TunnelToken::Fixed(token) = &config.token else { panic!("a token for life") };
+        assert_eq!((token.expose_secret(), config.health_addr), ("bench-token-7", None));
         assert_eq!(config.target.to_string(), "127.0.0.1:16443");
     }
 

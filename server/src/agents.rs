@@ -66,17 +66,20 @@ pub(crate) struct SessionLimits {
     process_budget: Arc<Budget>,
     silence_max: Duration,
     drain_max: Duration,
+    /// Tells agents that two sessions are with the same process.
+    name: String,
     next_id: AtomicU64,
 }
 
 impl SessionLimits {
-    pub(crate) fn new(config: &ServerConfig, process_budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(config: &ServerConfig, process_budget: Arc<Budget>, chance: u64) -> Self {
         Self {
             streams_max: config.streams_max,
             session_budget: config.session_budget,
             process_budget,
             silence_max: config.silence_max,
             drain_max: config.drain_max,
+            name: format!("postern-server/{} {chance:016x}", env!("CARGO_PKG_VERSION")),
             next_id: AtomicU64::new(1),
         }
     }
@@ -84,7 +87,7 @@ impl SessionLimits {
     fn config(&self, protocol: Protocol) -> SessionConfig {
         let budget = Arc::new(Budget::under(self.process_budget.clone(), self.session_budget));
         SessionConfig {
-            name: concat!("postern-server/", env!("CARGO_PKG_VERSION")).to_owned(),
+            name: self.name.clone(),
             streams_max: self.streams_max,
             silence_max: self.silence_max,
             ..SessionConfig::new(Role::Server, protocol, budget)
@@ -243,7 +246,7 @@ impl Agents {
             if joining.established().await.is_ok() {
                 let agent = joining.peer().map(|peer| peer.name).unwrap_or_default();
                 // Not all of its name, by which it is known to be the same again.
-                let agent = agent.get(..agent.len().saturating_sub(AGENT_NAME_HIDDEN)).unwrap_or_default();
+                let agent = agent.get(..agent.len().saturating_sub(AGENT_NAME_HIDDEN)).unwrap_or(&agent);
                 let certificate = credential.certificate.as_ref().map(|certificate| certificate.fingerprint.to_string());
                 tracing::info!(?protocol, agent, token = %credential.token, certificate, "session up");
                 let has_entered = self.registry.join(cluster, id, joining.clone(), credential.clone());

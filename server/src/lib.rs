@@ -84,7 +84,7 @@ impl Server {
             registry: registry.clone(),
             metrics: metrics.clone(),
             drain: drain.clone(),
-            sessions: SessionLimits::new(&config, budget),
+            sessions: SessionLimits::new(&config, budget, host.chance()),
             proxies: config.trusted_proxies.clone(),
             guesses: Guesses::default(),
         });

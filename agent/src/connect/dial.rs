@@ -203,6 +203,8 @@ impl Dialer {
         established.map_err(DialError::NoHello)?;
         self.host.spawn("driver", driving);
         let peer = handle.peer().map(|peer| peer.name).unwrap_or_default();
+        // Not the chance in it, by which it is known to be the same again.
+        let peer = peer.split(' ').next().unwrap_or_default();
         tracing::info!(%server, ?protocol, peer, "connected to the hub");
         Ok(Dialed { handle, incoming, protocol, identity })
     }

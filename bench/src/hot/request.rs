@@ -10,6 +10,7 @@ use agent::config::TargetTls;
 use anyhow::{Context, Result, ensure};
 use host::{DrainSwitch, Host};
 use secrecy::SecretString;
+use server::config::TokenDigest;
 use server::{ClusterConfig, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -75,7 +76,9 @@ fn start_server(host: &Host) -> Option<DrainSwitch> {
     let cluster = ClusterConfig {
         id: CLUSTER.parse().expect("a good cluster id"),
         route: CLUSTER.to_owned(),
-        tokens: vec![SecretString::from(TOKEN)],
+        tokens: vec![TokenDigest::of(&SecretString::from(TOKEN))],
+        certificates: Vec::new(),
+        impersonate: Default::default(),
         target_addr: "kubernetes.default.svc:443".to_owned(),
     };
     let (config, machine) = (ServerConfig { clusters: vec![cluster], ..ServerConfig::default() }, host.clone());
