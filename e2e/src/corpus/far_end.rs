@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::strict::{self, Request};
+use super::table::answers;
 
 /// The path of the harmless request that follows on each connection.
 pub const NEXT: &str = "/next";
@@ -34,6 +35,18 @@ impl FarEnd {
     /// One that says `words` where they are not none.
     pub fn new(words: impl Fn(&Request) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
         Self { arrived: Arc::default(), words: Arc::new(words) }
+    }
+
+    /// One that answers `/answer/N` in the words of case N of `testdata/answers.txt`.
+    ///
+    /// # Panics
+    /// If the table is broken.
+    pub fn lying() -> Self {
+        let words: Vec<_> = answers().expect("a good table").into_iter().map(|case| case.said).collect();
+        Self::new(move |request| {
+            let number = request.target.strip_prefix("/answer/")?;
+            words.get(number.parse::<usize>().ok()?).cloned()
+        })
     }
 
     /// What it heard since it was asked last.

@@ -1,12 +1,16 @@
 //! Judgement: whether what arrived and what was told is what a case says.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Reply;
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use super::far_end::{Arrived, NEXT};
 use super::frames::{Outcome, outcome};
 use super::strict::{Request, answer};
-use super::table::{Case, Protocol, Then};
+use super::table::{AnswerCase, Case, Protocol, Then};
+use super::{Reply, say};
 
 impl Case {
     /// Whether these bytes are all that will come, where the connection's end does not say so.
@@ -120,5 +124,54 @@ fn comparable(arrived: Arrived, over_http2: bool) -> String {
         }
         Arrived::Part(request) => format!("part {}", told(request)),
         Arrived::Broken(why) => format!("broken {why}"),
+    }
+}
+
+impl AnswerCase {
+    /// Asks for this answer, which a lying far end has under its number, and for a harmless one on the same connection;
+    /// compares what is told with what the case says. Nothing comes later than `quiet`.
+    ///
+    /// # Errors
+    /// What is otherwise.
+    pub async fn hear<T>(&self, io: &mut T, (number, method, protocol): (usize, &str, Protocol), quiet: Duration) -> Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let case = Case::asking(protocol, method, &format!("/answer/{number}"));
+        let (status, body) = if method == "GET" { &self.told[0] } else { &self.told[1] };
+        if protocol == Protocol::Http2 {
+            let mut reply = say(io, &case.said, quiet, |_| false).await;
+            let first = outcome(&reply.bytes, 1);
+            reply.bytes.extend(say(io, &case.next(false), quiet, |_| false).await.bytes);
+            let next = outcome(&reply.bytes, 3);
+            let is_as_told = match first {
+                Outcome::Answered(code) => *status == code.to_string() || code == 502 && status == "cut",
+                Outcome::Cut(200) | Outcome::Reset => status == "cut",
+                Outcome::Waits | Outcome::Cut(_) | Outcome::GoneAway => false,
+            };
+            ensure!(is_as_told && next == Outcome::Answered(200), "told {first:?}, then {next:?}");
+            return Ok(());
+        }
+        let reply = say(io, &case.said_with_next(), quiet, |_| false).await;
+        if status == "cut" && reply.bytes.is_empty() && reply.has_ended {
+            return Ok(());
+        }
+        let (first, len) = answer(&reply.bytes, method, reply.has_ended)?.context("no answer")?;
+        // What breaks off early enough is a refusal.
+        let code = if first.is_whole { first.status.to_string() } else { "cut".to_owned() };
+        ensure!(code == *status || code == "502" && status == "cut", "told {code}: {}", first.body.escape_ascii());
+        match code.as_str() {
+            "cut" => return Ok(()),
+            "502" => ensure!(first.body.starts_with(b"{\"kind\":\"Status\""), "in the words {}", first.body.escape_ascii()),
+            _ => ensure!(first.body == *body, "the body is {}", first.body.escape_ascii()),
+        }
+        let of_the_hop = ["connection", "keep-alive", "proxy-authenticate", "upgrade", "x-hop"];
+        let found = first.fields.iter().find(|(name, value)| of_the_hop.contains(&name.as_str()) && value != b"close");
+        ensure!(found.is_none(), "a field of the hop: {found:?}");
+        let rest = &reply.bytes[len..];
+        let (next, len) = answer(rest, "GET", reply.has_ended)?.context("no second answer")?;
+        ensure!(next.status == 200 && next.body == format!("GET {NEXT}\n").into_bytes(), "the next was told {next:?}");
+        ensure!(rest.len() == len, "stray bytes: {}", rest[len..].escape_ascii());
+        Ok(())
     }
 }

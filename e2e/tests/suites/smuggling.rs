@@ -1,4 +1,4 @@
-//! The corpus of hostile requests against the programs as they ship, over real sockets.
+//! The corpus of hostile requests and answers against the programs as they ship, over real sockets.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::corpus::{self, Arrived, Case, FarEnd, Then, say};
+use e2e::corpus::{self, Arrived, Case, FarEnd, Protocol, Then, say};
 use e2e::{Process, free_addr, get, product};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -53,11 +53,11 @@ impl Programs {
     }
 }
 
-/// Plays all cases at both listeners.
+/// Plays all cases at both listeners, and all answers.
 pub(crate) fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
-        let far_end = FarEnd::default();
+        let far_end = FarEnd::lying();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let target = listener.local_addr()?;
         let served = far_end.clone();
@@ -68,7 +68,8 @@ pub(crate) fn run() -> Result<()> {
             }
         });
         let programs = tokio::task::block_in_place(|| Programs::start(target))?;
-        let wrong = play_all(&programs, &far_end, target).await?;
+        let mut wrong = play_all(&programs, &far_end, target).await?;
+        wrong.extend(hear_all(&programs).await?);
         let logs: String = programs.processes.iter().map(|process| process.log_tail(5)).collect();
         ensure!(wrong.is_empty(), "{} wrong:\n{}\n{logs}", wrong.len(), wrong.join("\n"));
         Ok(())
@@ -100,6 +101,18 @@ async fn play(internal: SocketAddr, far_end: &FarEnd, case: &Case, target: Socke
     drop(io);
     let arrived = complete(far_end.take()).into_iter().map(|one| one.judged(TOKEN, &target.to_string())).collect();
     case.judge(arrived, &reply, false)
+}
+
+async fn hear_all(programs: &Programs) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for (case, number) in corpus::answers()?.iter().zip(0..) {
+        for method in ["GET", "POST"] {
+            let mut io = TcpStream::connect(programs.internal).await.context("dial")?;
+            let result = case.hear(&mut io, (number, method, Protocol::Http1), QUIET).await;
+            wrong.extend(result.err().map(|error| format!("[{}] {method}: {error:#}", case.name)));
+        }
+    }
+    Ok(wrong)
 }
 
 /// What came whole: when the end of what broke off is seen is a matter of luck.

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use bytes::Bytes;
-use e2e::corpus::{self, Arrived, Case, FarEnd, NEXT, Outcome, Protocol, Request, say};
+use e2e::corpus::{self, Arrived, Case, FarEnd, Protocol, Request, say};
 use host::{Connection, Host};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -160,13 +160,13 @@ async fn serve_http2(host: &Host, heard: Vec<u8>, io: Connection, far_end: FarEn
 
 #[test]
 fn a_hostile_answer_is_told_as_one_answer_and_the_next_request_has_its_own() {
-    let stand_in = stand_in(&liar());
+    let stand_in = stand_in(&FarEnd::lying());
     hear_all(World::new().cluster("edge-1", move |c| c.stood_in_by(stand_in)));
 }
 
 #[test]
 fn an_agent_that_lies_in_its_answers_is_told_as_one_answer_too() {
-    let liar = liar();
+    let liar = FarEnd::lying();
     let rogue = Rogue::new(move |host| {
         let liar = liar.clone();
         async move {
@@ -182,22 +182,14 @@ fn an_agent_that_lies_in_its_answers_is_told_as_one_answer_too() {
     hear_all(World::new().cluster("edge-1", move |c| c.played_by(rogue)));
 }
 
-/// Answers `/answer/N` in the words of the case of that number, and all else harmlessly.
-fn liar() -> FarEnd {
-    let words: Vec<_> = corpus::answers().expect("a good table").into_iter().map(|case| case.said).collect();
-    FarEnd::new(move |request| {
-        let number = request.target.strip_prefix("/answer/")?;
-        words.get(number.parse::<usize>().ok()?).cloned()
-    })
-}
-
 fn hear_all(world: World) {
     world.version_1(Nothing("it forwards bytes that its server reads"), Nothing(FRONT_DOOR)).tell(async |s: Story| {
         let mut wrong = Vec::new();
         for (case, number) in corpus::answers()?.iter().zip(0..) {
-            for (method, told) in ["GET", "POST"].into_iter().zip(&case.told) {
+            for method in ["GET", "POST"] {
                 for protocol in [Protocol::Http1, Protocol::Http2] {
-                    let result = hear(&s, (number, method, protocol), told).await;
+                    let mut io = s.kubectl().dial().await?;
+                    let result = case.hear(&mut io, (number, method, protocol), QUIET).await;
                     wrong.extend(result.err().map(|error| format!("[{}] {method} {protocol:?}: {error:#}", case.name)));
                 }
             }
@@ -206,55 +198,4 @@ fn hear_all(world: World) {
         ensure!(s.n_sessions().await? == 1, "the agent's session ended");
         Ok(())
     });
-}
-
-/// Asks for one hostile answer and then for a harmless one on the same connection.
-async fn hear(s: &Story, asked: (usize, &str, Protocol), told: &(String, Vec<u8>)) -> anyhow::Result<()> {
-    let (number, method, protocol) = asked;
-    let mut io = s.kubectl().dial().await?;
-    let case = Case::asking(protocol, method, &format!("/answer/{number}"));
-    let (status, body) = told;
-    if protocol == Protocol::Http2 {
-        let mut reply = say(&mut io, &case.said, QUIET, |_| false).await;
-        let first = corpus::outcome(&reply.bytes, 1);
-        let more = say(&mut io, &case.next(false), QUIET, |_| false).await;
-        reply.bytes.extend(more.bytes);
-        let next = corpus::outcome(&reply.bytes, 3);
-        let is_as_told = match first {
-            Outcome::Answered(code) => *status == code.to_string() || code == 502 && status == "cut",
-            Outcome::Cut(200) | Outcome::Reset => status == "cut",
-            Outcome::Waits | Outcome::Cut(_) | Outcome::GoneAway => false,
-        };
-        ensure!(is_as_told && next == Outcome::Answered(200), "told {first:?}, then {next:?}");
-        return Ok(());
-    }
-    let reply = say(&mut io, &case.said_with_next(), QUIET, |_| false).await;
-    if status == "cut" && reply.bytes.is_empty() && reply.has_ended {
-        return Ok(());
-    }
-    let (answer, len) = corpus::answer(&reply.bytes, method, reply.has_ended)?.context("no answer")?;
-    let rest = &reply.bytes[len..];
-    let code = if answer.is_whole { answer.status.to_string() } else { "cut".to_owned() };
-    // What breaks off early enough is a refusal.
-    let is_as_told = code == *status || code == "502" && status == "cut";
-    ensure!(is_as_told, "told {code}: {}", answer.body.escape_ascii());
-    if code == "502" {
-        ensure!(
-            answer.body.starts_with(b"{\"kind\":\"Status\"") || answer.body.starts_with(b"{\"apiVersion\""),
-            "in the words {}",
-            answer.body.escape_ascii()
-        );
-    } else if code != "cut" {
-        ensure!(answer.body == *body, "the body is {}", answer.body.escape_ascii());
-    }
-    let of_the_hop = ["connection", "keep-alive", "proxy-authenticate", "upgrade", "x-hop"];
-    let found = answer.fields.iter().find(|(name, value)| of_the_hop.contains(&name.as_str()) && value != b"close");
-    ensure!(found.is_none(), "a field of the hop: {found:?}");
-    if code == "cut" {
-        return Ok(());
-    }
-    let (next, len) = corpus::answer(rest, "GET", reply.has_ended)?.context("no second answer")?;
-    ensure!(next.status == 200 && next.body == format!("GET {NEXT}\n").into_bytes(), "the next was told {next:?}");
-    ensure!(rest.len() == len, "stray bytes: {}", rest[len..].escape_ascii());
-    Ok(())
 }
