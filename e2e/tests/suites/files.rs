@@ -85,12 +85,21 @@ fn subjects(pem: &[u8]) -> Vec<Subject> {
     let mut token = unreadable();
     token.push(("an empty file", Content::Bytes(b""), &[]));
     token.push(("no text", Content::Bytes(b"\xff\xfe"), &["is no text"]));
+    let guard = unwritten(&[
+        ("an unknown key", Content::Bytes(b"readOnly: true\neverything: true\n"), &[":2", "everything"]),
+        ("an unknown key in a rule", Content::Bytes(b"deny:\n- verb: [get]\n"), &[":2", "verb"]),
+        ("a word for a switch", Content::Bytes(b"frozen: false\nreadOnly: maybe\n"), &[":2", "readOnly"]),
+        ("a word for a list", Content::Bytes(b"deny:\n- verbs: get\n"), &[":2", "deny[0].verbs"]),
+        ("a key twice", Content::Bytes(b"exec: true\nexec: false\n"), &[":2", "exec"]),
+        ("half a document", Content::Bytes(b"allow:\n- verbs: [get\n"), &[":"]),
+    ]);
     let subject = |program, flag, name, good: &[u8], bad| Subject { program, flag, name, good: good.to_vec(), bad };
     vec![
         subject("postern-server", "--clusters", "clusters", br#"[{"id": "edge-1", "token": "t"}]"#, clusters),
         subject("postern-server", "--revoked-certs", "revoked-certs", b"# nobody\n", revoked),
         subject("postern-server", "--tls-cert", "tls", pem, certificate),
         subject("postern-agent", "--token-file", "token", b"of-the-tunnel", token),
+        subject("postern-agent", "--guard", "guard", b"readOnly: true\n", guard),
     ]
 }
 
@@ -193,6 +202,9 @@ fn command(subject: &Subject, dir: &TempDir, ops: SocketAddr) -> Result<Command>
         _ => {
             give("--token-file", own("own.token"));
             give("--sa-token-path", own("own.token"));
+            if subject.flag == "--guard" {
+                give("--guard", own("file"));
+            }
             command.args(["--server", "ws://localhost:1/connect", "--allow-insecure-server", "--plain-target"]);
             command.args(["--target", "localhost:1", "--health-addr", &ops.to_string()]);
         }
