@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use crate::kubectl::{Kubectl, call};
+use crate::kubectl::{Kubectl, Output, call};
 use crate::mount::Mount;
 use crate::process::{Process, free_addr};
 use crate::upstream::Upstream;
@@ -34,7 +34,7 @@ pub struct Pair {
     token: PathBuf,
     /// What the server finds: `clusters.json`, `tls.crt`, `tls.key`, `ca.crt`, `revoked`.
     pub hub: Mount,
-    /// What its agents find: `token`, `tls.crt`, `tls.key`, `ca.crt`.
+    /// What its agents find: `token`, `tls.crt`, `tls.key`, `ca.crt`, `guard.yaml`.
     pub edge: Mount,
     server: Process,
     agents: Vec<(String, Process)>,
@@ -53,6 +53,7 @@ impl Pair {
         let hub = Mount::new(&dir.join("hub"), &[&files[..], &[("revoked", b"# nobody\n")]].concat())?;
         let (cert, key) = (pem("agent.pem")?, pem("agent.key")?);
         let files = [("token", TUNNEL_TOKEN.as_bytes()), ("tls.crt", &cert), ("tls.key", &key), ("ca.crt", &ca)];
+        let files = [&files[..], &[("guard.yaml", b"{}")]].concat();
         let edge = Mount::new(&dir.join("edge"), &files)?;
         let server = start_server(dir, &hub, public, internal)?;
         let Upstream { target, ca, token, .. } = upstream;
@@ -95,6 +96,9 @@ impl Pair {
             command.arg(format!("--{flag}")).arg(self.edge.path(file));
         }
         command.args(["--health-addr", &health.to_string()]);
+        let state = self.state_dir(name);
+        fs::create_dir_all(&state)?;
+        command.arg("--state-dir").arg(state).arg("--guard").arg(self.edge.path("guard.yaml"));
         let mut agent = Process::start(&self.dir, name, command)?;
         agent.wait_until("readiness", READY_MAX, |_| is_ok(health, "/readyz"))?;
         self.agents.push((name.to_owned(), agent));
@@ -111,6 +115,17 @@ impl Pair {
     pub fn take_agent(&mut self, name: &str) -> Result<Process> {
         let place = self.agents.iter().position(|(agent, _)| agent == name).with_context(|| format!("no agent {name}"))?;
         Ok(self.agents.remove(place).1)
+    }
+
+    /// Gives an agent an order by its admin socket.
+    pub fn order(&self, agent: &str, order: &str) -> Result<Output> {
+        let mut command = Command::new(product("postern-agent")?);
+        command.args([order, "--state-dir"]).arg(self.state_dir(agent));
+        call(command, b"")
+    }
+
+    fn state_dir(&self, agent: &str) -> PathBuf {
+        self.dir.join(format!("{agent}.state"))
     }
 
     /// The address of `path` at the internal listener, as a request through the tunnel has it.

@@ -11,6 +11,7 @@
 mod api;
 mod files;
 mod floods;
+mod guard;
 mod hosts;
 mod lifecycle;
 mod smuggling;
@@ -32,7 +33,10 @@ fn kubectl_works_on_the_fake_api_server() {
 #[test]
 fn a_pair_outlives_its_parts() {
     let Some(kubectl) = requirement::kubectl() else { return };
-    run(Scene::fake(&kubectl), lifecycle::run);
+    run(Scene::fake(&kubectl), |suite, scene| {
+        lifecycle::run(suite, scene);
+        guard::run(suite, scene);
+    });
 }
 
 #[test]
