@@ -30,7 +30,7 @@ const EVENTS: usize = 20;
 const EVENT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Below this a latency is the machine's scheduling.
-const FLOOR: Duration = Duration::from_millis(10);
+const FLOOR: Duration = Duration::from_millis(4);
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 

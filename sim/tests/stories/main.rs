@@ -7,6 +7,7 @@ mod certificates;
 mod cuts;
 mod exec_and_logs;
 mod first_contact;
+mod floods;
 mod guard;
 mod hostility;
 mod identities;
