@@ -118,6 +118,7 @@ impl Server {
 
     async fn serve(self) {
         tracing::warn!("whoever reaches the internal listener reaches every cluster with the rights of its agent");
+        self.tell_what_tls_hides();
         let drain = || self.drain.clone();
         let (agents, front_door, admin) = (self.agents.clone(), self.front_door.clone(), self.admin.clone());
         let public = self.public.serve(&self.host, drain(), move |connection, how| agents.clone().serve(connection, how));
@@ -135,6 +136,21 @@ impl Server {
             biased;
             () = drained => {}
             _ = async { tokio::join!(public, internal, ops, self.trust.follow(&self.registry)) } => {}
+        }
+    }
+
+    /// A certificate that something in front of us has seen is nothing that we know.
+    fn tell_what_tls_hides(&self) {
+        match &self.config.tls {
+            None => tracing::warn!(
+                "the public listener is plain: something in front of it must end TLS, and agents are known by their tokens alone; \
+                 to bind certificates to clusters, have TLS passed through and give --tls-cert and --tls-client-ca"
+            ),
+            Some(files) if files.client_ca.is_none() => tracing::info!(
+                "agents are known by their tokens alone: no certificate is asked for without --tls-client-ca, and none is seen where \
+                 a gateway ends TLS"
+            ),
+            Some(_) => {}
         }
     }
 

@@ -6,9 +6,10 @@ use sim::caller::{Answer, Call};
 use sim::kubectl::Exec;
 use sim::promise::Promise::{Less, Nothing, Same};
 use sim::story::{Story, Within, millis, secs};
-use sim::world::World;
+use sim::world::{World, tunnel_token};
 
 const GUARD: &str = "/etc/postern/guard.yaml";
+const CLUSTERS: &str = "/etc/postern/clusters.json";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// Why a version 1 agent promises nothing.
@@ -196,6 +197,43 @@ fn a_hub_that_sends_anything_gets_nothing_that_is_not_allowed() {
             refused(&s, call(&s, Method::GET, path)).await?;
         }
         Ok(())
+    });
+}
+
+#[test]
+fn who_may_be_impersonated_is_said_by_hub_and_cluster_both() {
+    const ARGO: &str = "system:serviceaccount:argocd:deployer";
+    const BOTH: &str = r#"{users: ["system:serviceaccount:argocd:*"], groups: [dev]}"#;
+    world().version_1(Nothing(UNGUARDED), Nothing("it passes every header on")).tell(async |s: Story| {
+        let listed = |impersonate: &str| {
+            let token = tunnel_token("edge-1");
+            format!(r#"[{{"id": "edge-1", "token": "{token}", "impersonate": {impersonate}}}]"#)
+        };
+        let at_hub = r#"{"users": ["system:serviceaccount:argocd:*"], "groups": ["dev"]}"#;
+        s.write_file("hub/server", CLUSTERS, &listed(at_hub));
+        policy_is(&s, &format!("impersonate: {BOTH}\n")).await?;
+        let asked = || {
+            let call = call(&s, Method::GET, PODS).header("impersonate-user", ARGO);
+            call.header("impersonate-group", "dev")
+        };
+
+        asked().within(secs(1)).await?.expect(StatusCode::OK)?;
+        let requests = s.api("edge-1").requests();
+        let arrived = &requests.last().context("the request just made")?.headers;
+        for (name, value) in [("impersonate-user", ARGO), ("impersonate-group", "dev")] {
+            anyhow::ensure!(arrived.get(name).is_some_and(|there| there == value), "{name} is lost: {arrived:?}");
+        }
+        refused(&s, asked().header("impersonate-group", "system:masters")).await?;
+        refused(&s, asked().header("impersonate-uid", "0")).await?;
+        refused(&s, call(&s, Method::GET, PODS).header("impersonate-user", "system:admin")).await?;
+
+        s.write_file("edge-1/agent", GUARD, "impersonate: {users: []}\n");
+        s.pass(ACTED_ON).await;
+        refused(&s, asked()).await?;
+        s.write_file("edge-1/agent", GUARD, &format!("impersonate: {BOTH}\n"));
+        s.write_file("hub/server", CLUSTERS, &listed("{}"));
+        s.pass(ACTED_ON).await;
+        refused(&s, asked()).await
     });
 }
 
