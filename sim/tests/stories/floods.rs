@@ -87,12 +87,14 @@ async fn pour(connection: Connection, piece: fn(u32) -> Vec<u8>, reads: bool) ->
         }
         std::future::pending().await
     };
-    tokio::select! {
-        biased;
-        () = read => true,
-        () = write => true,
-        () = tokio::time::sleep(secs(9)) => false,
-    }
+    let ended = async {
+        tokio::select! {
+            biased;
+            () = read => {}
+            () = write => {}
+        }
+    };
+    tokio::time::timeout(secs(9), ended).await.is_ok()
 }
 
 /// RFC 9113 section 4.1.
