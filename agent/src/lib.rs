@@ -1,7 +1,7 @@
 //! What stands beside a cluster's API server: dials out to the hub and serves what comes back.
 //!
 //! A request's way through the files: `connect` (the session) ▶ `serve` (one stream) ▶ `guard` (may it?) ▶ `upstream` (the
-//! API server). The agent listens nowhere, health aside.
+//! API server). The agent listens nowhere, health and orders on its own machine aside.
 
 mod admin;
 pub mod cli;

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use http::{Method, StatusCode};
+use serde_json::json;
 use sim::caller::{Answer, Call};
 use sim::kubectl::Exec;
 use sim::promise::Promise::{Less, Nothing, Same};
@@ -286,12 +287,7 @@ async fn ended(watch: &mut Answer, may_look_whole: bool) -> anyhow::Result<()> {
 }
 
 fn add_pod(s: &Story, name: &str) {
-    s.api("edge-1").put(
-        "pods",
-        "default",
-        name,
-        serde_json::json!({ "spec": { "containers": [{ "name": "main", "image": "none" }] } }),
-    );
+    s.api("edge-1").put("pods", "default", name, json!({ "spec": { "containers": [{ "name": "main", "image": "none" }] } }));
 }
 
 fn heard_of(s: &Story, what: &str) -> anyhow::Result<()> {
