@@ -75,13 +75,25 @@ fn judge_target(asked: &Asked, policy: &Policy) -> Result<(), Refused> {
     if !policy.secrets && info.resource.as_ref().is_some_and(|resource| leads_to_secrets(&info.verb, resource)) {
         return Err(Refused::Secrets);
     }
-    if let Some(index) = policy.deny.iter().position(|rule| may_match(rule, &info, path)) {
+    let other = as_subresource(asked, &info);
+    let readings = || std::iter::once(&info).chain(&other);
+    if let Some(index) = policy.deny.iter().position(|rule| readings().any(|info| may_match(rule, info, path))) {
         return Err(Refused::Denied(index));
     }
     match &policy.allow {
-        Some(rules) if !rules.iter().any(|rule| surely_matches(rule, &info, path)) => Err(Refused::NotAllowed),
+        Some(rules) if !readings().all(|info| rules.iter().any(|rule| surely_matches(rule, info, path))) => {
+            Err(Refused::NotAllowed)
+        }
         Some(_) | None => Ok(()),
     }
+}
+
+/// What the legacy `/proxy/` prefix does is what the subresource does: rules about either are rules about it.
+fn as_subresource(asked: &Asked, info: &RequestInfo) -> Option<RequestInfo> {
+    let resource = info.resource.as_ref().filter(|_| info.verb == "proxy")?;
+    let mut other = RequestInfo::parse(&asked.method, "/api/v1/nodes/n/proxy", None);
+    other.resource = Some(Resource { subresource: "proxy".to_owned(), ..resource.clone() });
+    Some(other)
 }
 
 /// Whether what follows is for a server behind the API server.

@@ -278,6 +278,15 @@ fn rules_mean_what_they_mean_in_rbac() {
 }
 
 #[test]
+fn the_legacy_proxy_prefix_is_no_way_around_rules_about_the_subresource() {
+    let legacy = "GET /api/v1/proxy/namespaces/a/services/web/x";
+    check("deny: [{verbs: [get], resources: [services/proxy]}]", &[legacy, "GET /api/v1/namespaces/a/services/web/proxy/x"]);
+    check("deny: [{verbs: [proxy], resources: [services]}]", &[legacy, "+GET /api/v1/namespaces/a/services/web/proxy/x"]);
+    check("allow: [{resources: [services]}]", &[legacy, "+GET /api/v1/namespaces/a/services/web"]);
+    check("allow: [{resources: [services, services/proxy]}]", &["+GET /api/v1/proxy/namespaces/a/services/web/x"]);
+}
+
+#[test]
 fn whom_the_policy_lists_may_be_impersonated_and_nobody_else() {
     let policy = Policy::read("test", b"impersonate: {users: ['system:serviceaccount:argocd:*'], groups: [dev]}").expect("good");
     let asks = |user: &str| Asked::of(&Request::get("//x").header("Impersonate-User", user).body(()).expect("a request"));
