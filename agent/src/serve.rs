@@ -52,7 +52,7 @@ async fn serve_stream(agent: Arc<Agent>, protocol: Protocol, open: Open, stream:
     let request_id = HeaderValue::from_str(&open.request_id).ok().filter(|id| !id.is_empty());
     let watch = stream.watch();
     let passed = Arc::new(OnceLock::new());
-    let hub = Hub { watch: watch.clone(), passed: passed.clone() };
+    let hub = Hub { watch: watch.clone(), passed: passed.clone(), caller: open.caller.into() };
     let guard = agent.guard.clone();
     let service = service_fn(move |request| {
         let (agent, request_id, hub) = (agent.clone(), request_id.clone(), hub.clone());
@@ -84,6 +84,8 @@ struct Hub {
     watch: StreamWatch,
     /// The request, once it has passed the guard.
     passed: Arc<OnceLock<Asked>>,
+    /// Who asks, by the hub's word: for the log.
+    caller: Arc<str>,
 }
 
 /// Ends a stream whose request passed the guard and would not pass it again.
@@ -94,6 +96,7 @@ fn close(hub: &StreamWatch, refused: &Refused) {
 
 async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Option<HeaderValue>, hub: Hub) -> Response<Body> {
     let began = Instant::now();
+    let caller = hub.caller.clone();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut request = request.map(|body| trailers::cleaned(body.map_err(BoxError::from).boxed_unsync()));
     let hub_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
@@ -126,7 +129,7 @@ async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Optio
         None => {}
     }
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(%method, path, code = response.status().as_u16(), ms, "request");
+    tracing::info!(%caller, %method, path, code = response.status().as_u16(), ms, "request");
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // One request per stream. Told here and not by hyper's setting, which would spoil the `Connection` of a 101.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

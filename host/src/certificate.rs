@@ -103,7 +103,7 @@ pub struct PeerCertificate {
 
 impl PeerCertificate {
     /// Reads a chain that TLS has verified; `None` when its first certificate cannot be read.
-    pub(crate) fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
+    pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
         let leaf = chain.first()?;
         let (_, certificate) = parse_x509_certificate(leaf).ok()?;
         let mut names = certificate.subject().iter_common_name();

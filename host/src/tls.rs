@@ -148,6 +148,11 @@ impl ServerTls {
         self.material.get().trusts(certificate, self.host.wall_clock())
     }
 
+    /// How often the material has changed.
+    pub fn n_changes(&self) -> u64 {
+        self.material.n_changes()
+    }
+
     /// Resolves at the first change of the material after this call.
     pub fn changed(&self) -> OwnedNotified {
         self.material.changed()

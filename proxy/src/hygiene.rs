@@ -157,18 +157,27 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Kubernetes takes a bearer token as one of the WebSocket protocols (apiserver, `authentication/request/websocket`):
 /// it is the caller's `Authorization` in other clothes.
+const WEBSOCKET_BEARER: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// The bearer tokens among the WebSocket protocols of a request, as they stand: base64url.
+pub fn websocket_tokens(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    members(headers, SEC_WEBSOCKET_PROTOCOL).filter_map(websocket_token)
+}
+
+/// The token that a WebSocket protocol carries. Bytes that are no text hide none: the API server would find its beginning
+/// all the same.
+fn websocket_token(member: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(member);
+    let (start, token) = text.trim().split_at_checked(WEBSOCKET_BEARER.len())?;
+    start.eq_ignore_ascii_case(WEBSOCKET_BEARER).then(|| token.to_owned())
+}
+
 fn remove_websocket_tokens(headers: &mut HeaderMap) {
-    const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
-    // Bytes that are no text hide no token: the API server would find its beginning all the same.
-    let is_token = |member: &&[u8]| {
-        let text = String::from_utf8_lossy(member);
-        text.trim().get(..BEARER.len()).is_some_and(|start| start.eq_ignore_ascii_case(BEARER))
-    };
-    if !members(headers, SEC_WEBSOCKET_PROTOCOL).any(|member| is_token(&member)) {
+    if websocket_tokens(headers).next().is_none() {
         return;
     }
-    let kept = members(headers, SEC_WEBSOCKET_PROTOCOL).filter(|member| !is_token(member)).map(<[u8]>::trim_ascii);
-    let kept: Vec<_> = kept.filter(|member| !member.is_empty()).collect();
+    let kept = members(headers, SEC_WEBSOCKET_PROTOCOL).filter(|member| websocket_token(member).is_none());
+    let kept: Vec<_> = kept.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()).collect();
     let kept = HeaderValue::from_bytes(&kept.join(&b", "[..]));
     headers.remove(SEC_WEBSOCKET_PROTOCOL);
     if let Some(kept) = kept.ok().filter(|kept| !kept.is_empty()) {

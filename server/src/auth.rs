@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use host::Host;
 use host::certificate::{Fingerprint, PeerCertificate};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use proxy::flags::{self, ConfigError};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -68,6 +71,17 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
+/// A random token, and the digest that may stand for it in a file, as the command `token` prints them.
+pub(crate) fn fresh_token(host: &Host) -> String {
+    // 256 bits: as many as the digest has.
+    let bytes: Vec<u8> = (0..4).flat_map(|_| host.chance().to_le_bytes()).collect();
+    let token = URL_SAFE_NO_PAD.encode(bytes);
+    let digest = TokenDigest::of_bytes(token.as_bytes()).hex();
+    format!(
+        "# Secret, for whoever presents it.\ntoken: \"{token}\"\n# For the file of clusters or callers.\ndigest: \"{DIGEST_PREFIX}{digest}\"\n"
+    )
+}
+
 /// The digests of all tokens, each with whose it is.
 pub(crate) struct Tokens<T> {
     digests: Vec<(TokenDigest, usize)>,
@@ -87,22 +101,20 @@ impl<T> Tokens<T> {
     }
 
     /// Whose token it is. Takes as long for a wrong token as for a right one.
-    pub(crate) fn owner_of(&self, token: &[u8]) -> Option<(&T, TokenDigest)> {
+    pub(crate) fn owner_of(&self, token: &TokenDigest) -> Option<&T> {
         self.find(token, &mut |_| {})
     }
 
     /// `compared` hears of every comparison, so that a test can count them.
-    fn find(&self, token: &[u8], compared: &mut dyn FnMut(usize)) -> Option<(&T, TokenDigest)> {
-        let presented: [u8; 32] = Sha256::digest(token).into();
+    fn find(&self, token: &TokenDigest, compared: &mut dyn FnMut(usize)) -> Option<&T> {
         // No owner has the highest index there is.
         let mut found = u64::MAX;
         for (digest, index) in &self.digests {
-            let equal: Choice = digest.0.ct_eq(&presented);
+            let equal: Choice = digest.0.ct_eq(&token.0);
             found.conditional_assign(&(*index as u64), equal);
             compared(*index);
         }
-        let owner = usize::try_from(found).ok().and_then(|index| self.owners.get(index))?;
-        Some((owner, TokenDigest(presented)))
+        usize::try_from(found).ok().and_then(|index| self.owners.get(index))
     }
 }
 
@@ -174,8 +186,12 @@ impl Revoked {
 
 /// The token of an `Authorization: Bearer` header (RFC 6750 section 2.1).
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(7)?;
+    token(headers.get(AUTHORIZATION)?)
+}
+
+/// The token in the value of such a header.
+pub(crate) fn token(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = value.as_bytes().split_at_checked(7)?;
     let token = token.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
 }
@@ -194,8 +210,8 @@ mod tests {
         let tokens = tokens(7);
         for (token, expected) in [("token-0", Some("c0")), ("token-6", Some("c6")), ("wrong", None), ("", None)] {
             let mut compared = Vec::new();
-            let found = tokens.find(token.as_bytes(), &mut |index| compared.push(index));
-            assert_eq!(found.map(|(owner, _)| owner.as_str()), expected);
+            let found = tokens.find(&TokenDigest::of_bytes(token.as_bytes()), &mut |index| compared.push(index));
+            assert_eq!(found.map(String::as_str), expected);
             assert_eq!(compared, (0..7).collect::<Vec<_>>(), "for {token:?}");
         }
     }

@@ -9,9 +9,10 @@ use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
 
 use crate::config::{InternalTls, ServerConfig, TlsFiles, clusters};
 use crate::front_door::refusal::KINDS;
-use crate::kubeconfig::kubeconfig;
+use crate::kubeconfig::{Credential, kubeconfig};
 use crate::metrics::METRICS;
 use crate::trust;
+use crate::{auth, callers};
 
 const VERSION: &str = concat!("postern-server ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -59,12 +60,27 @@ pub(crate) const FLAGS: &[Section] = &[
         .env("CLUSTERS")],
     },
     Section {
+        title: "Callers",
+        flags: &[Flag::value(
+            "callers",
+            "FILE",
+            "YAML file that says who may reach which clusters with which verbs, read again when it changes; without it anybody on the internal listener reaches every cluster",
+        )],
+    },
+    Section {
         title: "TLS (PEM files, read again when they change)",
         flags: &[
             Flag::value("tls-cert", "FILE", "Certificate chain of both listeners; turns TLS on"),
             Flag::value("tls-key", "FILE", "Its private key"),
             Flag::value("tls-client-ca", "FILE", "CA that must have signed every client certificate; turns mutual TLS on"),
             Flag::value("revoked-certs", "FILE", "SHA-256 fingerprints of client certificates that are good no longer, one in a line"),
+            Flag::value("internal-tls-cert", "FILE", "Certificate chain of the internal listener, if it has its own"),
+            Flag::value("internal-tls-key", "FILE", "Its private key"),
+            Flag::value(
+                "internal-tls-client-ca",
+                "FILE",
+                "CA of callers' certificates, if not tls-client-ca; with --callers a caller may have none and show a token",
+            ),
             Flag::value(
                 "internal-tls",
                 "MODE",
@@ -115,7 +131,7 @@ pub(crate) const FLAGS: &[Section] = &[
 const PAGE: Page = Page {
     name: "postern-server",
     about: "The hub's end of Postern: agents dial in, Argo CD and kubectl reach their clusters through it.",
-    usage: "[FLAGS]\n       postern-server kubeconfig ID [FLAGS]",
+    usage: "[FLAGS]\n       postern-server kubeconfig ID [FLAGS]\n       postern-server token",
     after: "Flags may be written -addr=:8443, -addr :8443 or with two dashes; they win over the environment.
 
 A first server, for one cluster:
@@ -125,6 +141,18 @@ A first server, for one cluster:
   kubectl --kubeconfig edge-1.kubeconfig get pods
 
 Exit codes: 0 done, 64 configuration, 69 address not available, 70 a bug, 77 not permitted.
+",
+};
+
+const JUST_HELP: Section = Section { title: "General", flags: &[Flag::switch("help", "Print this text and exit")] };
+
+const TOKEN_FLAGS: &[Section] = &[JUST_HELP];
+
+const TOKEN_PAGE: Page = Page {
+    name: "postern-server token",
+    about: "Makes a random token for an agent or a caller, and what may stand for it in the clusters or callers file.",
+    usage: "",
+    after: "Who reads the digest cannot present the token.
 ",
 };
 
@@ -141,7 +169,15 @@ const KUBECONFIG_FLAGS: &[Section] = &[
             INTERNAL_ADDR,
         ],
     },
-    Section { title: "General", flags: &[Flag::switch("help", "Print this text and exit")] },
+    Section {
+        title: "Caller (is put into the kubeconfig; needs an https URL, since kubectl presents nothing over plain http)",
+        flags: &[
+            Flag::value("token-file", "FILE", "Bearer token, one of those in the callers file"),
+            Flag::value("client-cert", "FILE", "Client certificate, PEM"),
+            Flag::value("client-key", "FILE", "Its private key, PEM"),
+        ],
+    },
+    JUST_HELP,
 ];
 
 const KUBECONFIG_PAGE: Page = Page {
@@ -164,6 +200,7 @@ pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) 
     let mut args = args.into_iter().peekable();
     match args.peek().map(String::as_str) {
         Some("kubeconfig") => parse_kubeconfig(args.skip(1), env, host),
+        Some("token") => parse_token(args.skip(1), env, host),
         Some("reference") => Ok(Command::Print(reference())),
         Some(_) | None => parse_run(args, env, host),
     }
@@ -185,7 +222,11 @@ default; an empty environment variable counts as not set. All mistakes are told 
 
 {}
 
-{}## Clusters
+{}## postern-server token
+
+{}
+
+## Clusters
 
 A JSON list, at most 1 MiB, of objects with these keys, in any case. Unknown keys are warned about and have no effect.
 
@@ -213,7 +254,22 @@ refused whole with a line in the log for each and a metric, and what was there b
 `revoked-certs` has one certificate in a line, by the SHA-256 of its DER in hexadecimal, with or without colons, as
 `openssl x509 -noout -fingerprint -sha256` prints it; what follows a `#` is for people. It needs one line at least, which may be a comment.
 
-## Metrics
+{}
+{}",
+        flags::markdown(FLAGS),
+        KUBECONFIG_PAGE.about,
+        flags::markdown(KUBECONFIG_FLAGS),
+        TOKEN_PAGE.about,
+        clusters::TARGET_DEFAULT,
+        callers::CHAPTER,
+        operation(),
+    )
+}
+
+/// What can be seen of a server that runs: the rest of REFERENCE.md.
+fn operation() -> String {
+    format!(
+        "## Metrics
 
 Scraped from `/metrics` as OpenMetrics; counters end in `_total`. Beside these: `build_info` and `process_*`.
 
@@ -239,10 +295,6 @@ Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` wh
 | 77 | an address may not be listened on |
 | 130, 143 | a second SIGINT or SIGTERM cut the drain short |
 ",
-        flags::markdown(FLAGS),
-        KUBECONFIG_PAGE.about,
-        flags::markdown(KUBECONFIG_FLAGS),
-        clusters::TARGET_DEFAULT,
         [&METRICS[..], &host::watched::METRICS, &host::tls::METRICS]
             .concat()
             .iter()
@@ -265,6 +317,7 @@ fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> R
     values.read("addr", flags::address, &mut config.addr);
     values.read("internal-addr", flags::address, &mut config.internal_addr);
     values.read("ops-addr", flags::optional(flags::address), &mut config.ops_addr);
+    read_callers(&mut values, host, &mut config);
     read_tls(&mut values, host, &mut config);
     read_clusters(&mut values, env, host, &mut config, &mut warnings);
     values.read("rate-limit", flags::count, &mut config.rate_limit);
@@ -327,31 +380,32 @@ fn read_clusters(values: &mut Values, env: Env<'_>, host: &Host, config: &mut Se
     }
 }
 
+fn read_callers(values: &mut Values, host: &Host, config: &mut ServerConfig) {
+    config.callers_file = values.get("callers", flags::optional(flags::path)).flatten();
+    if let Some(path) = &config.callers_file {
+        values.fail_all(callers::mistakes(host, path));
+    }
+}
+
 fn read_tls(values: &mut Values, host: &Host, config: &mut ServerConfig) {
     let mut file = |name| values.get(name, flags::optional(flags::readable(host))).flatten();
     let (cert, key, client_ca) = (file("tls-cert"), file("tls-key"), file("tls-client-ca"));
-    let given = |name| values.is_given(name);
-    let (cert_given, key_given, ca_given) = (given("tls-cert"), given("tls-key"), given("tls-client-ca"));
-    if cert_given && !key_given {
-        values.fail("tls-key", "is needed with --tls-cert");
-    }
-    if !cert_given && key_given {
-        values.fail("tls-cert", "is needed with --tls-key");
-    }
-    if !cert_given && ca_given {
+    let (own_cert, own_key, own_ca) = (file("internal-tls-cert"), file("internal-tls-key"), file("internal-tls-client-ca"));
+    let has_cert = need_pair(values, "tls-cert", "tls-key");
+    let has_own_cert = need_pair(values, "internal-tls-cert", "internal-tls-key");
+    if !has_cert && values.is_given("tls-client-ca") {
         values.fail("tls-client-ca", "needs --tls-cert and --tls-key");
     }
-    config.tls = cert.zip(key).map(|(cert, key)| TlsFiles { cert, key, client_ca, client_required: true });
-    config.revoked_certs = values.get("revoked-certs", flags::optional(flags::path)).flatten();
-    if let Some(path) = &config.revoked_certs {
-        let read = Contents::read(host, std::slice::from_ref(path));
-        if let Err(errors) = trust::judge_revoked(path, &read) {
-            values.fail_all(errors);
-        }
-        if !ca_given {
-            values.fail("revoked-certs", "needs --tls-client-ca: without it no client certificate is seen");
-        }
+    if !has_cert && !has_own_cert && values.is_given("internal-tls-client-ca") {
+        values.fail("internal-tls-client-ca", "needs --internal-tls-cert and --internal-tls-key, or --tls-cert and --tls-key");
     }
+    let pair = cert.zip(key);
+    let own_pair = own_cert.zip(own_key).or_else(|| pair.clone().filter(|_| own_ca.is_some()));
+    config.tls = pair.map(|(cert, key)| TlsFiles { cert, key, client_ca, client_required: true });
+    let client_required = config.callers_file.is_none();
+    config.internal_tls_files = own_pair.map(|(cert, key)| TlsFiles { cert, key, client_ca: own_ca, client_required });
+    read_revoked(values, host, config);
+    let cert_given = has_cert || has_own_cert;
     let mode = values.get("internal-tls", |text| match text {
         "off" => Ok(InternalTls::Off),
         "optional" => Ok(InternalTls::Optional),
@@ -360,12 +414,35 @@ fn read_tls(values: &mut Values, host: &Host, config: &mut ServerConfig) {
     });
     config.internal_tls = match (mode, cert_given) {
         (Some(InternalTls::Require), false) => {
-            values.fail("internal-tls", "require needs --tls-cert and --tls-key");
+            values.fail("internal-tls", "require needs --tls-cert and --tls-key, or the internal listener's own");
             InternalTls::Off
         }
         (Some(mode), true) => mode,
         (Some(InternalTls::Off | InternalTls::Optional), false) | (None, _) => InternalTls::Off,
     };
+}
+
+fn read_revoked(values: &mut Values, host: &Host, config: &mut ServerConfig) {
+    config.revoked_certs = values.get("revoked-certs", flags::optional(flags::path)).flatten();
+    let Some(path) = &config.revoked_certs else { return };
+    let read = Contents::read(host, std::slice::from_ref(path));
+    if let Err(errors) = trust::judge_revoked(path, &read) {
+        values.fail_all(errors);
+    }
+    if !values.is_given("tls-client-ca") && !values.is_given("internal-tls-client-ca") {
+        values
+            .fail("revoked-certs", "needs --tls-client-ca or --internal-tls-client-ca: without it no client certificate is seen");
+    }
+}
+
+/// Whether the certificate is given; neither it nor its key goes without the other.
+fn need_pair(values: &mut Values, cert: &'static str, key: &'static str) -> bool {
+    match (values.is_given(cert), values.is_given(key)) {
+        (true, false) => values.fail(key, format!("is needed with --{cert}")),
+        (false, true) => values.fail(cert, format!("is needed with --{key}")),
+        (true, true) | (false, false) => {}
+    }
+    values.is_given(cert)
 }
 
 /// Binding the second would fail with "address in use", which tells less.
@@ -396,7 +473,33 @@ fn parse_kubeconfig(args: impl Iterator<Item = String>, env: Env<'_>, host: &Hos
     let mut url = format!("http://{internal}");
     values.read("url", read_url, &mut url);
     let ca = values.get("ca-file", |path| host.read_file(path).map_err(|error| format!("{path} cannot be read: {error}")));
-    values.finish(Command::Print(kubeconfig(&cluster, &url, ca.as_deref())))
+    let credential = read_credential(&mut values, host, &url);
+    values.finish(Command::Print(kubeconfig(&cluster, &url, ca.as_deref(), &credential)))
+}
+
+/// What a caller of the kubeconfig presents.
+fn read_credential(values: &mut Values, host: &Host, url: &str) -> Credential {
+    let token = values.get("token-file", |path| {
+        let read = host.read_file(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+        flags::secret(&String::from_utf8(read).map_err(|_| format!("{path} is not UTF-8"))?)
+    });
+    let mut pem = |name| values.get(name, |path| host.read_file(path).map_err(|error| format!("{path} cannot be read: {error}")));
+    let (cert, key) = (pem("client-cert"), pem("client-key"));
+    need_pair(values, "client-cert", "client-key");
+    for name in ["token-file", "client-cert"] {
+        if values.is_given(name) && !url.starts_with("https:") {
+            values.fail(name, "needs an https --url: kubectl presents nothing over plain http");
+        }
+    }
+    Credential { token, certificate: cert.zip(key) }
+}
+
+fn parse_token(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> Result<Command, Vec<ConfigError>> {
+    let mut values = Values::parse(TOKEN_FLAGS, args, env);
+    if values.get("help", flags::switch) == Some(true) {
+        return Ok(Command::Print(TOKEN_PAGE.help(TOKEN_FLAGS)));
+    }
+    values.finish(Command::Print(auth::fresh_token(host)))
 }
 
 fn read_url(text: &str) -> Result<String, String> {

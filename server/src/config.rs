@@ -26,10 +26,15 @@ pub struct ServerConfig {
     /// The file that the clusters were read from, which is read again when it changes; `None` when they came by
     /// environment.
     pub clusters_file: Option<String>,
+    /// The file that says who may reach what; `None` = anybody on the internal listener reaches every cluster.
+    pub callers_file: Option<String>,
     /// A list of certificates that are good no longer, which is read again when it changes.
     pub revoked_certs: Option<String>,
-    /// Certificate, key and client CA; `None` = both listeners are plain.
+    /// Certificate, key and client CA; `None` = plain.
     pub tls: Option<TlsFiles>,
+    /// The internal listener's own; `None` = those of `tls`. With a callers file a client certificate is asked for and may be
+    /// missing.
+    pub internal_tls_files: Option<TlsFiles>,
     /// Who may speak plain HTTP to the internal listener.
     pub internal_tls: InternalTls,
     /// Logging and threads.
@@ -104,8 +109,10 @@ impl Default for ServerConfig {
             ops_addr: None,
             clusters: Vec::new(),
             clusters_file: None,
+            callers_file: None,
             revoked_certs: None,
             tls: None,
+            internal_tls_files: None,
             internal_tls: InternalTls::Off,
             process: ProcessConfig::default(),
             rate_limit: 0,

@@ -25,6 +25,7 @@ use tunnel::frame::Open;
 use tunnel::id::ClusterId;
 use tunnel::{OpenError, StreamError, TunnelStream};
 
+use crate::callers::Admission;
 use crate::config::ServerConfig;
 use crate::front_door::refusal::Refusal;
 use crate::limits::RequestLimits;
@@ -37,13 +38,25 @@ use exchange::{Alive, exchange};
 /// Sessions that are asked for one request at most: each may drain, or turn out full, since it was chosen.
 const PLACES_MAX: usize = 3;
 
+/// What who is not known is called; no caller has this name.
+pub(crate) const ANONYMOUS: &str = "anonymous";
+
 /// Who asks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Caller {
     /// The address it came from.
     pub(crate) peer: SocketAddr,
-    /// Its name, of a bounded set.
+    /// Its name in the callers file, or [`ANONYMOUS`]: of a bounded set.
     pub(crate) name: Arc<str>,
+    /// What its request was let in by, where there is such a file.
+    pub(crate) admission: Option<Admission>,
+}
+
+impl Caller {
+    /// What the agent is told: nothing of who is not known.
+    fn told_name(&self) -> String {
+        if &*self.name == ANONYMOUS { String::new() } else { self.name.to_string() }
+    }
 }
 
 /// Forwards requests through sessions.
@@ -101,9 +114,9 @@ impl Forward {
         if matches!(refusal, Refusal::RateLimited { .. }) {
             self.metrics.rate_limited.inc();
         }
-        let message = refusal.message();
+        let why = refusal.words_for_log();
         let id = record.request_id().to_owned();
-        record.refused(refusal.kind().status, message);
+        record.refused(refusal.kind().status, why);
         refusal.into_response(&id)
     }
 
@@ -131,10 +144,14 @@ impl Forward {
         record.hold(self.limits.admit(&caller.name, cluster.as_str()).await?);
         let is_upgrade = hygiene::upgrade(request.version(), request.headers()).is_some();
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
-        let open = Open { class: record.class(is_upgrade), request_id: record.request_id().to_owned(), ..Open::default() };
+        let (class, request_id) = (record.class(is_upgrade), record.request_id().to_owned());
+        let open = Open { class, request_id, caller: caller.told_name(), ..Open::default() };
         let (mut request, fault) = self.outbound(request, is_upgrade)?;
 
         let stream = self.stream(cluster, &mut request, open).await?;
+        if let Some(admission) = &caller.admission {
+            record.run(admission.enter(stream.watch())?);
+        }
         let sent = self.send(stream, request, is_upgrade);
         let answered = match self.header_timeout {
             None => sent.await,

@@ -5,6 +5,7 @@ pub(crate) mod refusal;
 mod route;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +22,13 @@ use proxy::body::{Body, BoxError};
 use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX, HEAD_LIST_MAX};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tunnel::id::ClusterId;
 
 use crate::admin::Admin;
+use crate::callers::{Callers, Need, Presented, Shown};
 use crate::config::InternalTls;
-use crate::forward::{Caller, Forward};
+use crate::forward::{ANONYMOUS, Caller, Forward};
+use crate::limits::Guesses;
 use crate::roster::Roster;
 use fragment::Watched;
 use refusal::Refusal;
@@ -60,21 +64,23 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// Serves callers' connections.
 pub(crate) struct FrontDoor {
     pub(crate) host: Host,
-    pub(crate) tls: Option<ServerTls>,
+    pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) internal_tls: InternalTls,
     pub(crate) roster: Arc<Roster>,
+    pub(crate) callers: Arc<Callers>,
     pub(crate) forward: Arc<Forward>,
     /// Serves health and metrics here too, unless they have a listener of their own.
     pub(crate) admin: Option<Arc<Admin>>,
     pub(crate) drain: Drain,
     pub(crate) proxies: TrustedProxies,
+    pub(crate) guesses: Guesses,
 }
 
 impl FrontDoor {
     /// Serves one connection until it ends; when the drain starts it finishes what runs.
     pub(crate) async fn serve(self: Arc<Self>, connection: Connection, arrival: Arrival) {
         let (peer, late) = (connection.peer(), arrival.late());
-        let (connection, _certificate) = match self.secure(connection).await {
+        let (connection, certificate) = match self.secure(connection).await {
             Ok(Some(secured)) => secured,
             Ok(None) => return,
             Err(error) => {
@@ -82,7 +88,7 @@ impl FrontDoor {
                 return;
             }
         };
-        let caller = Caller { peer, name: "anonymous".into() };
+        let arrived = Arrived { peer, certificate: certificate.map(|certificate| Arc::new(Shown::new(certificate))) };
         let (connection, fragments) = Watched::new(connection);
         let (asks, asked) = watch::channel(false);
         let service = {
@@ -90,9 +96,9 @@ impl FrontDoor {
             service_fn(move |request: Request<Incoming>| {
                 asks.send_replace(true);
                 arrival.settle();
-                let (front_door, caller) = (front_door.clone(), caller.clone());
+                let (front_door, arrived) = (front_door.clone(), arrived.clone());
                 let was_cut = fragments.was_cut(request.method(), request.uri());
-                async move { Ok::<_, Infallible>(front_door.answer(&caller, request, late, was_cut).await) }
+                async move { Ok::<_, Infallible>(front_door.answer(&arrived, request, late, was_cut).await) }
             })
         };
         let served = self.converse(connection, service, late, asked.clone());
@@ -157,35 +163,71 @@ impl FrontDoor {
         }
     }
 
-    async fn answer(&self, caller: &Caller, request: Request<Incoming>, late: Late, was_cut: bool) -> Response<Body> {
+    async fn answer(&self, arrived: &Arrived, request: Request<Incoming>, late: Late, was_cut: bool) -> Response<Body> {
         if !Routes::is_tunnel(request.uri()) {
             return match &self.admin {
                 Some(admin) => admin.answer(&request),
                 None => proxy::plain::not_found(),
             };
         }
-        let peer = self.proxies.client(caller.peer, request.headers());
-        let caller = &Caller { peer, ..caller.clone() };
         let routed = if was_cut { Err(Refusal::Fragment) } else { self.roster.route(request.uri()) };
         let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
-        match routed {
-            Ok((cluster, target)) => {
-                *request.uri_mut() = target.into();
-                let refusal = match late {
-                    _ if self.drain.is_started() => Refusal::Draining,
-                    Late::Draining => Refusal::Draining,
-                    Late::Crowded => Refusal::Crowded,
-                    Late::No => return self.forward.forward(caller, &cluster, request).await,
-                };
-                let record = self.forward.record(caller, cluster.as_str(), &request);
-                self.forward.refuse(refusal, record)
+        let routed = routed.map(|(cluster, target)| {
+            *request.uri_mut() = target.into();
+            cluster
+        });
+        let peer = self.proxies.client(arrived.peer, request.headers());
+        let mut caller = Caller { peer, name: ANONYMOUS.into(), admission: None };
+        // Before a word about the server's own state, which would tell a cluster that is there from one that is not.
+        let (cluster, refusal) = match self.admit(arrived.certificate.as_ref(), &mut caller, &request, routed) {
+            Ok(cluster) => match late {
+                _ if self.drain.is_started() => (cluster.to_string(), Refusal::Draining),
+                Late::Draining => (cluster.to_string(), Refusal::Draining),
+                Late::Crowded => (cluster.to_string(), Refusal::Crowded),
+                Late::No => return self.forward.forward(&caller, &cluster, request).await,
+            },
+            Err((refusal, delay)) => {
+                tokio::time::sleep(delay).await;
+                (String::new(), refusal)
             }
-            Err(refusal) => {
-                let record = self.forward.record(caller, "", &request);
-                self.forward.refuse(refusal, record)
-            }
-        }
+        };
+        let record = self.forward.record(&caller, &cluster, &request);
+        self.forward.refuse(refusal, record)
     }
+
+    /// Finds out who asks, and whether the request may go on to its cluster; if not, for how long the "no" has to wait.
+    fn admit(
+        &self,
+        certificate: Option<&Arc<Shown>>,
+        caller: &mut Caller,
+        request: &Request<Body>,
+        routed: Result<ClusterId, Refusal>,
+    ) -> Result<ClusterId, (Refusal, Duration)> {
+        if !self.callers.judges(certificate) {
+            return routed.map_err(|refusal| (refusal, Duration::ZERO));
+        }
+        let presented = Presented::by(caller.peer.ip(), certificate.cloned(), request.headers());
+        let token = presented.tokens.first().copied();
+        let (name, admitted) = self.callers.admit(presented, routed, &Need::of(request));
+        caller.name = name;
+        let (cluster, admission) = admitted.map_err(|refusal| {
+            let mut delay = Duration::ZERO;
+            if refusal.is_of_identity() {
+                self.forward.metrics.auth_failed("tunnel");
+                delay = token.map(|token| self.guesses.failed(self.proxies.source(caller.peer.ip()), &token)).unwrap_or_default();
+            }
+            (refusal, delay)
+        })?;
+        caller.admission = Some(admission);
+        Ok(cluster)
+    }
+}
+
+/// What is known of a connection before its first request.
+#[derive(Clone)]
+struct Arrived {
+    peer: SocketAddr,
+    certificate: Option<Arc<Shown>>,
 }
 
 fn builder(host: &Host) -> auto::Builder<host::Tasks> {

@@ -6,6 +6,7 @@
 mod admin;
 mod agents;
 mod auth;
+mod callers;
 pub mod cli;
 pub mod config;
 mod forward;
@@ -20,11 +21,10 @@ mod trust;
 use std::sync::Arc;
 
 use host::tls::{Alpn, ServerTls};
-use host::{Door, Drain, Host};
+use host::{Door, Drain, Host, Watched};
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use proxy::flags::ConfigErrors;
 use tunnel::{Budget, Reason};
 
 pub use config::{ClusterConfig, ServerConfig};
@@ -32,7 +32,9 @@ pub use proxy::program::StartError;
 
 use admin::Admin;
 use agents::{Agents, SessionLimits};
-use config::InternalTls;
+use auth::Revoked;
+use callers::Callers;
+use config::{InternalTls, TlsFiles};
 use forward::Forward;
 use front_door::FrontDoor;
 use limits::Guesses;
@@ -66,6 +68,7 @@ struct Server {
     admin: Arc<Admin>,
     registry: Arc<Registry>,
     trust: Arc<Trust>,
+    callers: Arc<Callers>,
 }
 
 impl Server {
@@ -75,8 +78,9 @@ impl Server {
         let budget = Arc::new(Budget::new(config.process_budget));
         let metrics = Arc::new(Metrics::new(&host, registry.clone(), budget.clone()));
         let admin = Arc::new(Admin { registry: registry.clone(), metrics: metrics.clone(), drain: drain.clone() });
-        let public_tls = tls(&host, "tls", &config, Alpn::Http1)?.map(Arc::new);
-        let trust = Arc::new(trust(&host, &config, roster.clone(), public_tls.clone())?);
+        let public_tls = tls(&host, ("tls", "tls-cert"), config.tls.as_ref(), Alpn::Http1)?.map(Arc::new);
+        let revoked = revoked(&host, &config)?;
+        let trust = Arc::new(trust(&host, &config, roster.clone(), public_tls.clone(), revoked.clone())?);
         let agents = Arc::new(Agents {
             host: host.clone(),
             tls: public_tls,
@@ -88,10 +92,11 @@ impl Server {
             proxies: config.trusted_proxies.clone(),
             guesses: Guesses::default(),
         });
-        let internal_tls =
-            if config.internal_tls == InternalTls::Off { None } else { tls(&host, "internal-tls", &config, Alpn::Http)? };
+        let internal_tls = internal_tls(&host, &config)?.map(Arc::new);
+        let callers = Arc::new(callers(&host, &config, internal_tls.clone(), revoked)?);
         let turned_away = metrics.turned_away.clone();
         let front_door = Arc::new(FrontDoor {
+            callers: callers.clone(),
             host: host.clone(),
             tls: internal_tls,
             internal_tls: config.internal_tls,
@@ -100,6 +105,7 @@ impl Server {
             admin: config.ops_addr.is_none().then(|| admin.clone()),
             drain: drain.clone(),
             proxies: config.trusted_proxies.clone(),
+            guesses: Guesses::default(),
         });
         let bind = async |flag, name, addr, connections_max| {
             Door::bind(&host, name, addr, connections_max).await.map_err(|source| StartError::Bind { flag, addr, source })
@@ -113,11 +119,12 @@ impl Server {
             Some(addr) => Some(bind("ops-addr", "ops", addr, OPS_CONNECTIONS_MAX).await?),
             None => None,
         };
-        Ok(Self { config, host: host.clone(), drain, public, internal, ops, agents, front_door, admin, registry, trust })
+        let host = host.clone();
+        Ok(Self { config, host, drain, public, internal, ops, agents, front_door, admin, registry, trust, callers })
     }
 
     async fn serve(self) {
-        tracing::warn!("whoever reaches the internal listener reaches every cluster with the rights of its agent");
+        self.warn();
         self.tell_what_tls_hides();
         let drain = || self.drain.clone();
         let (agents, front_door, admin) = (self.agents.clone(), self.front_door.clone(), self.admin.clone());
@@ -135,7 +142,18 @@ impl Server {
         tokio::select! {
             biased;
             () = drained => {}
-            _ = async { tokio::join!(public, internal, ops, self.trust.follow(&self.registry)) } => {}
+            _ = async {
+                let trusted = async { tokio::join!(self.trust.follow(&self.registry), self.callers.follow()) };
+                tokio::join!(public, internal, ops, trusted)
+            } => {}
+        }
+    }
+
+    fn warn(&self) {
+        if self.config.callers_file.is_none() {
+            tracing::warn!("whoever reaches the internal listener reaches every cluster with the rights of its agent (callers)");
+        } else if self.ops.is_none() {
+            tracing::warn!("whoever reaches the internal listener reads the clusters' names in /metrics (ops-addr)");
         }
     }
 
@@ -186,17 +204,55 @@ async fn serve_admin(admin: Arc<Admin>, connection: host::Connection) {
     }
 }
 
-fn tls(host: &Host, name: &'static str, config: &ServerConfig, alpn: Alpn) -> Result<Option<ServerTls>, StartError> {
-    let Some(files) = &config.tls else { return Ok(None) };
+fn tls(
+    host: &Host,
+    (name, flag): (&'static str, &'static str),
+    files: Option<&TlsFiles>,
+    alpn: Alpn,
+) -> Result<Option<ServerTls>, StartError> {
+    let Some(files) = files else { return Ok(None) };
     let path = files.cert.clone();
     let tls = ServerTls::new(host, name, files.clone(), alpn);
-    tls.map(Some).map_err(|source| StartError::Material { flag: "tls-cert", path, source: Box::new(source) })
+    tls.map(Some).map_err(|source| StartError::Material { flag, path, source: Box::new(source) })
 }
 
-fn trust(host: &Host, config: &ServerConfig, roster: Arc<Roster>, tls: Option<Arc<ServerTls>>) -> Result<Trust, StartError> {
+/// TLS of the internal listener: its own files, or those of the public one.
+fn internal_tls(host: &Host, config: &ServerConfig) -> Result<Option<ServerTls>, StartError> {
+    let public = config.tls.clone().map(|files| TlsFiles { client_required: config.callers_file.is_none(), ..files });
+    match (config.internal_tls, &config.internal_tls_files) {
+        (InternalTls::Off, _) => Ok(None),
+        (InternalTls::Optional | InternalTls::Require, Some(own)) => {
+            tls(host, ("internal-tls", "internal-tls-cert"), Some(own), Alpn::Http)
+        }
+        (InternalTls::Optional | InternalTls::Require, None) => {
+            tls(host, ("internal-tls", "tls-cert"), public.as_ref(), Alpn::Http)
+        }
+    }
+}
+
+fn revoked(host: &Host, config: &ServerConfig) -> Result<Option<Arc<Watched<Revoked>>>, StartError> {
+    let revoked = config.revoked_certs.as_ref().map(|path| trust::watch_revoked(host, path)).transpose();
+    revoked.map_err(|errors| StartError::Config(errors.0))
+}
+
+fn trust(
+    host: &Host,
+    config: &ServerConfig,
+    roster: Arc<Roster>,
+    tls: Option<Arc<ServerTls>>,
+    revoked: Option<Arc<Watched<Revoked>>>,
+) -> Result<Trust, StartError> {
     let asks = config.asks_for_certificates();
     let clusters = config.clusters_file.as_ref().map(|path| trust::watch_clusters(host, path, asks)).transpose();
-    let revoked = config.revoked_certs.as_ref().map(|path| trust::watch_revoked(host, path)).transpose();
-    let mistakes = |errors: ConfigErrors| StartError::Config(errors.0);
-    Ok(Trust::new(roster, tls, clusters.map_err(mistakes)?, revoked.map_err(mistakes)?))
+    Ok(Trust::new(roster, tls, clusters.map_err(|errors| StartError::Config(errors.0))?, revoked))
+}
+
+fn callers(
+    host: &Host,
+    config: &ServerConfig,
+    tls: Option<Arc<ServerTls>>,
+    revoked: Option<Arc<Watched<Revoked>>>,
+) -> Result<Callers, StartError> {
+    let policy = config.callers_file.as_ref().map(|path| callers::watch(host, path)).transpose();
+    Ok(Callers::new(policy.map_err(|errors| StartError::Config(errors.0))?, tls, revoked))
 }

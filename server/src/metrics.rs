@@ -22,13 +22,14 @@ use crate::registry::Registry;
 const DURATION_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0];
 
 /// Name, labels and meaning of each, as REFERENCE.md prints them and a scrape explains them.
-pub(crate) const METRICS: [(&str, &str, &str); 10] = [
+pub(crate) const METRICS: [(&str, &str, &str); 11] = [
     (
         "proxy_requests",
         "cluster, method, code",
         "Requests that ended; methods outside the standard set are OTHER, 499 is a caller that left",
     ),
     ("proxy_request_duration_seconds", "cluster", "Time until an answer had ended, watches included"),
+    ("caller_requests", "caller", "Requests that ended, by the name of their caller in the callers file, or anonymous"),
     ("proxy_rate_limited", "", "Requests refused by any of the rate limits"),
     ("auth_failures", "endpoint", "Failed authentications"),
     (
@@ -52,6 +53,7 @@ pub(crate) struct Metrics {
     registry: Exposition,
     requests: Family<RequestLabels, Counter>,
     durations: Family<ClusterLabel, Histogram, fn() -> Histogram>,
+    callers: Family<CallerLabel, Counter>,
     /// Requests refused by the rate limit.
     pub(crate) rate_limited: Counter,
     /// Connections that the listeners closed unserved.
@@ -75,6 +77,11 @@ struct ClusterLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallerLabel {
+    caller: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndpointLabel {
     endpoint: &'static str,
 }
@@ -90,6 +97,7 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            callers: Family::default(),
             rate_limited: Counter::default(),
             turned_away: TurnedAway::default(),
             auth_failures: Family::default(),
@@ -100,6 +108,7 @@ impl Metrics {
         };
         registry.register("proxy_requests", help("proxy_requests"), metrics.requests.clone());
         registry.register("proxy_request_duration_seconds", help("proxy_request_duration_seconds"), metrics.durations.clone());
+        registry.register("caller_requests", help("caller_requests"), metrics.callers.clone());
         registry.register("proxy_rate_limited", help("proxy_rate_limited"), metrics.rate_limited.clone());
         registry.register("connections_turned_away", help("connections_turned_away"), metrics.turned_away.clone());
         registry.register("auth_failures", help("auth_failures"), metrics.auth_failures.clone());
@@ -114,6 +123,11 @@ impl Metrics {
         let cluster = cluster.to_owned();
         self.requests.get_or_create(&RequestLabels { cluster: cluster.clone(), method: method_label(method), code }).inc();
         self.durations.get_or_create(&ClusterLabel { cluster }).observe(seconds);
+    }
+
+    /// A request of a caller ended. `caller` is a name of the callers file or one that stands for all others.
+    pub(crate) fn caller_ended(&self, caller: &str) {
+        self.callers.get_or_create(&CallerLabel { caller: caller.to_owned() }).inc();
     }
 
     /// An agent or caller was not who it should be.
@@ -194,6 +208,7 @@ mod tests {
         let registry = Arc::new(Registry::new(&ServerConfig::default(), host.clone()));
         let metrics = Metrics::new(&host, registry, Arc::new(Budget::new(1)));
         metrics.request_ended("edge-1", &Method::GET, 200, 0.1);
+        metrics.caller_ended("argocd");
         metrics.auth_failed("connect");
         metrics.refused("Offline");
         metrics.turned_away.get_or_create(&host::TurnedAwayLabels { listener: "public", reason: "crowded" }).inc();

@@ -76,7 +76,8 @@ impl Roster {
 
     /// Whose token it is. Takes as long for a wrong token as for a right one.
     pub(crate) fn cluster_of(&self, token: &[u8]) -> Option<(ClusterId, TokenDigest)> {
-        self.0.borrow().tokens.owner_of(token).map(|(cluster, digest)| (cluster.clone(), digest))
+        let digest = TokenDigest::of_bytes(token);
+        self.0.borrow().tokens.owner_of(&digest).map(|cluster| (cluster.clone(), digest))
     }
 
     /// Whether the token is one of the cluster's, and the certificate the one that it asks for.

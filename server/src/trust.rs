@@ -180,7 +180,7 @@ impl Trust {
 }
 
 /// The change, or for ever where there is nothing that could.
-async fn changed(changed: Option<impl Future<Output = ()>>) {
+pub(crate) async fn changed(changed: Option<impl Future<Output = ()>>) {
     match changed {
         Some(changed) => changed.await,
         None => std::future::pending().await,

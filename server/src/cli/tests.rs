@@ -99,11 +99,66 @@ fn tls_that_is_half_given_is_a_mistake() {
         (["-tls-cert=cert.pem"].as_slice(), "--tls-key: is needed with --tls-cert"),
         (&["-tls-key=key.pem"], "--tls-cert: is needed with --tls-key"),
         (&["-tls-client-ca=ca.pem"], "--tls-client-ca: needs --tls-cert and --tls-key"),
-        (&["-internal-tls=require"], "--internal-tls: require needs --tls-cert and --tls-key"),
+        (&["-internal-tls=require"], "--internal-tls: require needs --tls-cert and --tls-key, or the internal listener's own"),
+        (&["-internal-tls-key=key.pem"], "--internal-tls-cert: is needed with --internal-tls-key"),
+        (
+            &["-internal-tls-client-ca=ca.pem"],
+            "--internal-tls-client-ca: needs --internal-tls-cert and --internal-tls-key, or --tls-cert and --tls-key",
+        ),
     ] {
         let args: Vec<_> = args.iter().copied().chain(["-clusters=c.json"]).collect();
         let errors = run(&args, &[]).expect_err("half given");
         assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    }
+}
+
+#[test]
+fn the_internal_listener_may_have_tls_of_its_own() {
+    let public = ["-tls-cert=cert.pem", "-tls-key=key.pem", "-tls-client-ca=ca.pem"];
+    let own_pair = ["-internal-tls-cert=own.pem", "-internal-tls-key=own.key"];
+    let own_ca = ["-internal-tls-client-ca=own-ca.pem"];
+    let internal = |groups: &[&[&str]]| {
+        let config = run(&[&["-clusters=c.json"], groups.concat().as_slice()].concat(), &[]).expect("good").0;
+        let own = config.internal_tls_files.map(|TlsFiles { cert, key, client_ca, .. }| format!("{cert} {key} {client_ca:?}"));
+        (config.internal_tls, config.tls.is_some(), own.unwrap_or_default())
+    };
+    assert_eq!(internal(&[&public]), (InternalTls::Optional, true, String::new()));
+    assert_eq!(internal(&[&own_pair]), (InternalTls::Optional, false, "own.pem own.key None".to_owned()));
+    assert_eq!(internal(&[&public, &own_pair]), (InternalTls::Optional, true, "own.pem own.key None".to_owned()));
+    let both = (InternalTls::Optional, true, "own.pem own.key Some(\"own-ca.pem\")".to_owned());
+    assert_eq!(internal(&[&public, &own_pair, &own_ca]), both);
+    let shared = (InternalTls::Optional, true, "cert.pem key.pem Some(\"own-ca.pem\")".to_owned());
+    assert_eq!(internal(&[&public, &own_ca]), shared, "another CA for the same certificate");
+}
+
+#[test]
+fn mistakes_in_the_callers_file_are_told_with_all_others() {
+    assert_eq!(
+        run(&["-clusters=c.json", "-callers=callers.yaml"], &[]).expect("good").0.callers_file.as_deref(),
+        Some("callers.yaml")
+    );
+    let errors = run(&["-clusters=c.json", "-callers=bad.yaml", "-drain=30"], &[]).expect_err("mistakes");
+    insta::assert_snapshot!("callers_mistakes", Mistakes(&errors));
+}
+
+#[test]
+fn a_fresh_token_comes_with_its_digest() {
+    insta::assert_snapshot!("token", printed(&["token"]));
+    assert_eq!(parse_with(&["token", "edge-1"], &[]).expect_err("a word too many").len(), 1);
+}
+
+#[test]
+fn a_kubeconfig_may_have_the_callers_credentials_in_it() {
+    let https = ["kubeconfig", "edge-1", "--url=https://hub:8080"];
+    let text = printed(&[https.as_slice(), &["--token-file=token", "--client-cert=cert.pem", "--client-key=key.pem"]].concat());
+    assert!(text.contains("token: \"hush\"\n    client-certificate-data: cGVt\n    client-key-data: cGVt\n"), "{text}");
+    for (bad, n) in [
+        (["kubeconfig", "a", "--token-file=token"].as_slice(), 1),
+        (&["kubeconfig", "a", "--url=http://hub:1", "--client-cert=cert.pem", "--client-key=key.pem"], 1),
+        (&["kubeconfig", "a", "--url=https://hub:1", "--client-cert=cert.pem"], 1),
+        (&["kubeconfig", "a", "--url=https://hub:1", "--token-file=gone"], 1),
+    ] {
+        assert_eq!(parse_with(bad, &[]).expect_err("mistake").len(), n, "{bad:?}");
     }
 }
 
@@ -163,7 +218,18 @@ fn printed(args: &[&str]) -> String {
 }
 
 fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Vec<ConfigError>> {
-    let files = [("c.json", CLUSTERS), ("cert.pem", "pem"), ("key.pem", "pem"), ("ca.pem", "pem")];
+    let files = [
+        ("c.json", CLUSTERS),
+        ("cert.pem", "pem"),
+        ("key.pem", "pem"),
+        ("ca.pem", "pem"),
+        ("own.pem", "pem"),
+        ("own.key", "pem"),
+        ("own-ca.pem", "pem"),
+        ("token", "hush\n"),
+        ("callers.yaml", "callers: []"),
+        ("bad.yaml", "callers:\n- name: a\n  tokens: [t]\n  networks: [10.0.0.0]\n"),
+    ];
     let host = Host::new(Arc::new(Files(files.into())), Tasks::new());
     let lookup = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     parse(args.iter().map(|arg| (*arg).to_owned()), &lookup, &host)

@@ -17,6 +17,7 @@ use tunnel::frame::Class;
 
 use super::Caller;
 use super::exchange::Alive;
+use crate::callers;
 use crate::limits::StreamPlace;
 use crate::metrics::Metrics;
 
@@ -28,7 +29,8 @@ pub(crate) struct Record {
 struct Account {
     metrics: Arc<Metrics>,
     request_id: String,
-    caller: SocketAddr,
+    caller: Arc<str>,
+    peer: SocketAddr,
     cluster: String,
     method: Method,
     path: String,
@@ -38,6 +40,7 @@ struct Account {
     bytes: u64,
     end: String,
     place: Option<Arc<StreamPlace>>,
+    running: Option<Arc<callers::Place>>,
 }
 
 impl Record {
@@ -53,7 +56,8 @@ impl Record {
             account: Some(Account {
                 metrics,
                 request_id,
-                caller: caller.peer,
+                caller: caller.name.clone(),
+                peer: caller.peer,
                 cluster: cluster.to_owned(),
                 method: request.method().clone(),
                 // Without the query, which may hold the command line of an exec.
@@ -64,12 +68,20 @@ impl Record {
                 bytes: 0,
                 end: "caller left".to_owned(),
                 place: None,
+                running: None,
             }),
         }
     }
 
     pub(crate) fn request_id(&self) -> &str {
         self.account.as_ref().map(|account| account.request_id.as_str()).unwrap_or_default()
+    }
+
+    /// Keeps the request among those that run until its answer, and what goes on after it, has ended.
+    pub(super) fn run(&mut self, place: callers::Place) {
+        if let Some(account) = &mut self.account {
+            account.running = Some(Arc::new(place));
+        }
     }
 
     /// Keeps the caller's place until the answer, and what goes on after it, has ended.
@@ -98,6 +110,7 @@ impl Record {
             path: account.map(|account| account.path.clone()).unwrap_or_default(),
             began: account.map_or_else(Instant::now, |account| account.began),
             _place: account.and_then(|account| account.place.clone()),
+            _running: account.and_then(|account| account.running.clone()),
         }
     }
 
@@ -113,14 +126,15 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let Some(account) = self.account.take() else { return };
-        let Account { metrics, request_id, caller, cluster, method, path, info, began, status, bytes, end, place: _ } = account;
+        let Account { metrics, request_id, caller, peer, cluster, method, path, info, began, status, bytes, end, .. } = account;
         let elapsed = began.elapsed();
         // 499 is what proxies write when the caller left before an answer (nginx).
         let code = status.map_or(499, |status| status.as_u16());
         metrics.request_ended(&cluster, &method, code, elapsed.as_secs_f64());
+        metrics.caller_ended(&caller);
         let (verb, resource) = (info.verb.as_str(), info.resource_text());
         let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(request_id, %caller, cluster, %method, path, verb, resource, code, bytes, ms, end, "request");
+        tracing::info!(request_id, %caller, %peer, cluster, %method, path, verb, resource, code, bytes, ms, end, "request");
     }
 }
 
@@ -131,6 +145,7 @@ pub(super) struct Continued {
     path: String,
     began: Instant,
     _place: Option<Arc<StreamPlace>>,
+    _running: Option<Arc<callers::Place>>,
 }
 
 impl Continued {

@@ -12,6 +12,8 @@ use jiff::Timestamp;
 use proxy::body::Body;
 use proxy::status::Status;
 
+use crate::callers::Denial;
+
 /// Why a request was not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -31,6 +33,10 @@ pub(crate) enum Refusal {
     Stalled { max: Duration },
     /// No such cluster.
     UnknownCluster { cluster: String },
+    /// The caller is nobody, or may not know the cluster.
+    Denied(Denial),
+    /// The caller may reach the cluster, but not do this there.
+    VerbDenied { caller: String, verb: String, cluster: String },
     /// The request asks to act as somebody else.
     Impersonation { why: String },
     /// Over the rate that the flag `limit` sets.
@@ -103,6 +109,20 @@ const STALLED: Kind =
     kind("Stalled", StatusCode::BAD_REQUEST, "BadRequest", "nothing of the body came for `upload-idle-timeout`", "never");
 const UNKNOWN_CLUSTER: Kind =
     kind("UnknownCluster", StatusCode::BAD_GATEWAY, "BadGateway", "the cluster is not in the clusters file", "never");
+const DENIED: Kind = kind(
+    "Denied",
+    StatusCode::FORBIDDEN,
+    "Forbidden",
+    "the callers file knows no such caller, or does not let it reach the cluster, which may not be there at all",
+    "never",
+);
+const VERB_DENIED: Kind = kind(
+    "VerbDenied",
+    StatusCode::FORBIDDEN,
+    "Forbidden",
+    "the callers file lets the caller reach the cluster, but not do this there",
+    "never",
+);
 const IMPERSONATION: Kind = kind(
     "Impersonation",
     StatusCode::FORBIDDEN,
@@ -172,7 +192,7 @@ const TIMEOUT: Kind = kind(
 );
 
 /// Every kind, for REFERENCE.md.
-pub(crate) const KINDS: [Kind; 19] = [
+pub(crate) const KINDS: [Kind; 21] = [
     BAD_PATH,
     FRAGMENT,
     TOO_LONG,
@@ -181,6 +201,8 @@ pub(crate) const KINDS: [Kind; 19] = [
     BODY_TOO_LARGE,
     STALLED,
     UNKNOWN_CLUSTER,
+    DENIED,
+    VERB_DENIED,
     IMPERSONATION,
     RATE_LIMITED,
     CALLER_FULL,
@@ -206,6 +228,8 @@ impl Refusal {
             Self::BodyTooLarge { .. } => BODY_TOO_LARGE,
             Self::Stalled { .. } => STALLED,
             Self::UnknownCluster { .. } => UNKNOWN_CLUSTER,
+            Self::Denied(_) => DENIED,
+            Self::VerbDenied { .. } => VERB_DENIED,
             Self::Impersonation { .. } => IMPERSONATION,
             Self::RateLimited { .. } => RATE_LIMITED,
             Self::CallerFull { .. } => CALLER_FULL,
@@ -233,6 +257,10 @@ impl Refusal {
                 format!("nothing of the body came for {max:?} (upload-idle-timeout); the request may have been executed")
             }
             Self::UnknownCluster { cluster } => format!("there is no cluster {cluster:?}; see the server's clusters file"),
+            Self::Denied(_) => "this is not allowed, or there is no such cluster; the server's log says why".to_owned(),
+            Self::VerbDenied { caller, verb, cluster } => {
+                format!("the caller {caller} may not {verb} in cluster {cluster}; see the server's callers file")
+            }
             Self::Impersonation { why } => format!("{why}; without the header the request would have the agent's own rights"),
             Self::RateLimited { limit, .. } => format!("the rate limit of this server is reached ({limit})"),
             Self::CallerFull { max } => format!("{max} requests of this caller run already (caller-streams-max)"),
@@ -252,6 +280,16 @@ impl Refusal {
                 format!("no answer began within {max:?} (response-header-timeout); the request may have been executed")
             }
         }
+    }
+
+    /// Whether it is because nobody knows who asks.
+    pub(crate) fn is_of_identity(&self) -> bool {
+        matches!(self, Self::Denied(denial) if *denial != Denial::Cluster)
+    }
+
+    /// The words for the log, which may say more.
+    pub(crate) fn words_for_log(&self) -> String {
+        if let Self::Denied(denial) = self { format!("denied: {denial}") } else { self.message() }
     }
 
     /// The answer, with the request id for finding it in the logs.
@@ -283,6 +321,8 @@ impl Refusal {
             | Self::BodyTooLarge { .. }
             | Self::Stalled { .. }
             | Self::UnknownCluster { .. }
+            | Self::Denied(_)
+            | Self::VerbDenied { .. }
             | Self::Impersonation { .. } => None,
             Self::RateLimited { retry_after, .. } => Some(whole_seconds(*retry_after)),
             // Who went a while ago will not be back in seconds.
@@ -315,6 +355,8 @@ mod tests {
             Refusal::BodyTooLarge { max: 1 },
             Refusal::Stalled { max: Duration::from_secs(1) },
             Refusal::UnknownCluster { cluster: "nowhere".into() },
+            Refusal::Denied(Denial::Stranger),
+            Refusal::VerbDenied { caller: "argocd".into(), verb: "create".into(), cluster: "edge-1".into() },
             Refusal::Impersonation { why: "the header impersonate-user is not allowed".into() },
             Refusal::RateLimited { limit: "rate-limit", retry_after: Duration::from_millis(1500) },
             Refusal::CallerFull { max: 1 },

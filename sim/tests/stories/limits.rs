@@ -159,10 +159,10 @@ fn what_a_trusted_proxy_says_of_addresses_counts_and_is_told_and_nobody_elses_wo
         anyhow::ensure!((&*answer, &*other) == ("HTTP/1.1 200", "HTTP/1.1 200"), "{answer} {other}");
         s.pass(secs(1)).await;
         let told = s.trace().render(usize::MAX);
-        for client in ["caller=203.0.113.9:40000", "caller=203.0.113.10:40000", "caller=198.51.100.7:0"] {
+        for client in ["peer=203.0.113.9:40000", "peer=203.0.113.10:40000", "peer=198.51.100.7:0"] {
             anyhow::ensure!(told.contains(client), "no log line has {client}");
         }
-        anyhow::ensure!(!told.contains("caller=192.0.2."), "whoever is no proxy was believed");
+        anyhow::ensure!(!told.contains("peer=192.0.2."), "whoever is no proxy was believed");
         Ok(())
     });
 }
