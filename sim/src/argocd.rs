@@ -33,6 +33,11 @@ impl ArgoCd {
         Self(self.0.over(protocol))
     }
 
+    /// The same with another identity, say.
+    pub fn with(&self, change: impl FnOnce(&Caller) -> Caller) -> Self {
+        Self(change(&self.0))
+    }
+
     /// Lists everything under `path` in pages; how many items there are, and the version to watch from.
     pub async fn list(&self, cluster: &str, path: &str) -> anyhow::Result<(usize, String)> {
         let (mut n_items, mut version) = (0, String::new());

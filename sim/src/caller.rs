@@ -15,6 +15,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use futures_util::stream;
 use host::Host;
+use host::tls::{Alpn, ClientFiles, ClientTls};
 use http::header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
@@ -32,6 +33,7 @@ pub(crate) use ledger::{Asked, Book, End, Ending, Entry, Ledger};
 
 use crate::apiserver::{MARK, pattern};
 use crate::checkers::credentials::callers_token;
+use crate::pki;
 use crate::trace::Trace;
 use expected::{Expected, Sent};
 
@@ -73,6 +75,9 @@ pub struct Caller {
     trace: Trace,
     is_quiet: bool,
     ledger: Ledger,
+    /// What it presents as a bearer.
+    token: Option<Arc<str>>,
+    tls: Option<Arc<ClientTls>>,
 }
 
 #[derive(Default)]
@@ -111,7 +116,8 @@ impl Reply {
 
 impl Caller {
     pub(crate) fn new(name: &'static str, host: Host, port: u16, protocol: Protocol, trace: Trace, ledger: Ledger) -> Self {
-        Self { name, host, port, protocol, pool: Arc::default(), trace, is_quiet: false, ledger }
+        let token = Some(callers_token(name).into());
+        Self { name, host, port, protocol, pool: Arc::default(), trace, is_quiet: false, ledger, token, tls: None }
     }
 
     /// The same caller, unheard in the transcript: for looks that are no part of the story.
@@ -130,13 +136,29 @@ impl Caller {
     }
 
     /// The same caller on fresh connections.
-    pub(crate) fn anew(&self) -> Self {
+    pub fn anew(&self) -> Self {
         self.over(self.protocol)
     }
 
     /// The same caller on fresh connections of another protocol.
     pub fn over(&self, protocol: Protocol) -> Self {
         Self { protocol, pool: Arc::default(), ..self.clone() }
+    }
+
+    /// The same caller with another token, or without any.
+    pub fn bearing(&self, token: Option<&str>) -> Self {
+        Self { token: token.map(Into::into), ..self.anew() }
+    }
+
+    /// The same caller over TLS, with the certificate that its machine has, if it has one.
+    ///
+    /// # Errors
+    /// If the machine's files hold nothing usable.
+    pub fn over_tls(&self) -> anyhow::Result<Self> {
+        let identity = self.host.read_file(pki::CERT).is_ok().then(|| (pki::CERT.to_owned(), pki::KEY.to_owned()));
+        let files = ClientFiles { ca: Some(pki::CA.to_owned()), identity, insecure: false };
+        let tls = ClientTls::new(&self.host, "caller", files)?;
+        Ok(Self { tls: Some(Arc::new(tls)), ..self.anew() })
     }
 
     /// GET `path` of a cluster.
@@ -153,8 +175,9 @@ impl Caller {
     /// which must not go further.
     pub fn request(&self, method: Method, target: &str) -> Call {
         let body = Full::new(Bytes::new()).boxed_unsync();
-        let credential = HeaderValue::from_str(&format!("Bearer {}", callers_token(self.name))).expect("a header value");
-        let (headers, sent) = (HeaderMap::from_iter([(AUTHORIZATION, credential)]), Sent::Whole(Bytes::new()));
+        let credential = self.token.iter().map(|token| format!("Bearer {token}").parse().expect("a header value"));
+        let headers = credential.map(|credential| (AUTHORIZATION, credential)).collect();
+        let sent = Sent::Whole(Bytes::new());
         Call { caller: self.clone(), method, target: target.to_owned(), headers, body, sent, write: None }
     }
 
@@ -166,6 +189,15 @@ impl Caller {
     /// The same to another port of the hub.
     pub async fn dial_at(&self, port: u16) -> anyhow::Result<host::Connection> {
         self.host.dial("hub", port).await.context("the hub cannot be dialled")
+    }
+
+    /// A connection to the front door, behind TLS if the caller has it.
+    async fn dial_secure(&self, alpn: Alpn) -> anyhow::Result<host::Connection> {
+        let connection = self.dial().await?;
+        match &self.tls {
+            Some(tls) => Ok(tls.connect(connection, "hub", alpn).await?.0),
+            None => Ok(connection),
+        }
     }
 
     /// Sends on an idle connection or a fresh one. A request that was not sent because the idle one closed at that
@@ -201,8 +233,8 @@ impl Caller {
     }
 
     async fn http1(&self) -> anyhow::Result<http1::SendRequest<Body>> {
-        let (sender, connection) =
-            http1::Builder::new().max_headers(HEADERS_MAX).handshake(TokioIo::new(self.dial().await?)).await?;
+        let connection = self.dial_secure(Alpn::Http1).await?;
+        let (sender, connection) = http1::Builder::new().max_headers(HEADERS_MAX).handshake(TokioIo::new(connection)).await?;
         self.host.spawn("caller connection", async move {
             // How it ended, the requests on it are told.
             let _ = connection.with_upgrades().await;
@@ -218,7 +250,7 @@ impl Caller {
         builder.timer(TokioTimer::new()).initial_stream_window_size(STREAM_WINDOW_BYTES);
         builder.initial_connection_window_size(CONNECTION_WINDOW_BYTES).max_header_list_size(HEAD_BYTES_MAX);
         builder.keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PING_TIMEOUT);
-        let (sender, connection) = builder.handshake(TokioIo::new(self.dial().await?)).await?;
+        let (sender, connection) = builder.handshake(TokioIo::new(self.dial_secure(Alpn::Http).await?)).await?;
         self.host.spawn("caller connection", async move {
             // How it ended, the requests on it are told.
             let _ = connection.await;

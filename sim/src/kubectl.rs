@@ -35,6 +35,11 @@ impl Kubectl {
         Self(caller)
     }
 
+    /// The same with another identity, say.
+    pub fn with(&self, change: impl FnOnce(&Caller) -> Caller) -> Self {
+        Self(change(&self.0))
+    }
+
     /// `kubectl exec -i POD -- COMMAND` in the namespace `default`, over WebSocket, version 5 of the protocol.
     pub async fn exec(&self, cluster: &str, pod: &str, command: &[&str]) -> anyhow::Result<Exec> {
         let command: String = command.iter().map(|word| format!("&command={word}")).collect();

@@ -14,7 +14,7 @@ use crate::certs::{Authority, Pem};
 use crate::fabric::place_of;
 use crate::host::EPOCH;
 use crate::machine::Machine;
-use crate::stage::API_NAME;
+use crate::stage::{API_NAME, CALLERS};
 
 /// A machine's own certificate.
 pub const CERT: &str = "/etc/postern/tls/tls.crt";
@@ -41,6 +41,8 @@ pub struct Issue {
     pub agent: Pem,
     /// One of its own for an agent of `edge-1`, by common name and by [`EDGE_1_URI`].
     pub edge_1: Pem,
+    /// A caller's: `cn:caller`, `uri:spiffe://hub/argocd`.
+    pub caller: Pem,
     /// The API servers'.
     api: Pem,
 }
@@ -69,6 +71,7 @@ fn all_of(authority: &Authority) -> Result<Issue, rcgen::Error> {
         hub: authority.server("hub", &["hub"])?,
         agent: authority.client("agent")?,
         edge_1: authority.client_of("edge-1", EDGE_1_URI)?,
+        caller: authority.client_of("caller", "spiffe://hub/argocd")?,
         api: authority.server("kube-apiserver", &[API_NAME])?,
     })
 }
@@ -93,9 +96,12 @@ pub(crate) fn plan_target(config: &mut AgentConfig) {
     config.target_tls = TargetTls::Verified { ca_cert: TARGET_CA.to_owned() };
 }
 
-/// Puts the files on a machine's disk.
+/// Puts the files on a machine's disk. A caller knows the hub's CA and has no certificate until it is given one.
 pub(crate) fn equip(machine: &Machine) {
     let disk = machine.disk();
+    if CALLERS.contains(&machine.name()) {
+        return disk.write(CA, ISSUED.ca.as_bytes());
+    }
     let own = match machine.name() {
         name if place_of(name) == "hub" => &ISSUED.hub,
         name if name.contains("/api") => &ISSUED.api,

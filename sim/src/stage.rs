@@ -18,7 +18,7 @@ use crate::seed::Seed;
 use crate::story::Listed;
 use crate::trace::Trace;
 use crate::version_1;
-use crate::world::{CLUSTERS_PATH, Cluster, Player, SA_TOKEN_PATH, World, service_account_token};
+use crate::world::{CALLERS_PATH, CLUSTERS_PATH, Cluster, Player, SA_TOKEN_PATH, World, service_account_token};
 
 /// Where an API server listens.
 const API_PORT: u16 = 443;
@@ -27,7 +27,7 @@ const API_PORT: u16 = 443;
 pub(crate) const API_NAME: &str = "kubernetes.default.svc";
 
 /// Machines from which callers call.
-const CALLERS: [&str; 2] = ["hub/argocd", "hub/kubectl"];
+pub(crate) const CALLERS: [&str; 2] = ["hub/argocd", "hub/kubectl"];
 
 /// A world that runs.
 pub(crate) struct Stage {
@@ -119,6 +119,7 @@ impl Stage {
         let (ledger, announced_errors, callers) = (Ledger::default(), Mutex::default(), Mutex::default());
         let has_version_1_server = world.hub.is_version_1;
         let has_version_1_agents = world.clusters.iter().any(|cluster| cluster.played_by == Player::Version1);
+        world.hub.callers.iter().for_each(|text| machines["hub/server"].disk().write(CALLERS_PATH, text.as_bytes()));
         let listed = Listed::new(clusters.keys(), machines["hub/server"].disk());
         Self {
             fabric,

@@ -42,6 +42,9 @@ pub(crate) const SA_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceac
 /// Where the hub finds its clusters.
 pub(crate) const CLUSTERS_PATH: &str = "/etc/postern/clusters.json";
 
+/// Where the hub finds what its callers may do.
+pub const CALLERS_PATH: &str = "/etc/postern/callers.yaml";
+
 /// The plan of a world. [`World::tell`] builds it and runs a story in it.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -58,6 +61,8 @@ pub struct World {
 pub struct Hub {
     /// What the server runs on; the clusters are filled in when the story begins.
     pub config: ServerConfig,
+    /// What stands in its callers file, if it has one.
+    pub(crate) callers: Option<String>,
     pub(crate) is_version_1: bool,
     pub(crate) stand_in: Option<StandIn>,
     pub(crate) behind: Option<Middlebox>,
@@ -99,7 +104,7 @@ impl World {
     pub fn new() -> Self {
         Self {
             seed: 1,
-            hub: Hub { config: ServerConfig::default(), is_version_1: false, stand_in: None, behind: None },
+            hub: Hub { config: ServerConfig::default(), callers: None, is_version_1: false, stand_in: None, behind: None },
             clusters: Vec::new(),
             begins_cold: false,
             has_tls: false,
@@ -251,6 +256,13 @@ impl Hub {
         self
     }
 
+    /// Has a callers file with this text at [`CALLERS_PATH`].
+    pub fn callers(mut self, text: &str) -> Self {
+        self.config.callers_file = Some(CALLERS_PATH.to_owned());
+        self.callers = Some(text.to_owned());
+        self
+    }
+
     /// Has no server: whoever connects to the agents' door is served by `stand_in`.
     pub fn stood_in_by(mut self, stand_in: StandIn) -> Self {
         self.stand_in = Some(stand_in);
@@ -386,6 +398,11 @@ impl Cluster {
             impersonate: Default::default(),
         }
     }
+}
+
+/// What a caller presents to the hub, `kubectl` or `argocd`; whatever is appended is another token of the same caller.
+pub fn callers_token(caller: &str) -> String {
+    credentials::callers_token(caller)
 }
 
 /// What agents of a cluster present to the hub; whatever is appended is another token of the same cluster.

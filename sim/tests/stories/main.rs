@@ -3,6 +3,7 @@
 mod api_restarts;
 mod argocd;
 mod bad_networks;
+mod callers;
 mod certificates;
 mod cuts;
 mod exec_and_logs;
