@@ -41,6 +41,9 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// What stands under this name where a pair is started is the server's callers file.
+    pub const CALLERS_FILE: &str = "callers.yaml";
+
     /// Starts a server and one agent, `agent-1`, in front of `upstream`, and waits until both are ready.
     pub fn start(upstream: &Upstream, dir: &Path) -> Result<Self> {
         let certs = dir.join("certs");
@@ -135,11 +138,26 @@ impl Pair {
 
     /// Asks through the tunnel, with the kubeconfig that the server itself prints.
     pub fn kubectl(&self, program: &Path) -> Result<Kubectl> {
+        self.configured(program, "tunnel", &["--url", &format!("http://{}", self.internal)], &[])
+    }
+
+    /// The same over TLS, with flags of `postern-server kubeconfig` that name files with a credential.
+    pub fn kubectl_with(&self, program: &Path, credential: &[(&str, PathBuf)]) -> Result<Kubectl> {
+        let url = format!("https://localhost:{}", self.internal.port());
+        let name = credential.first().map_or("tls", |(flag, _)| flag.trim_start_matches('-'));
+        let ca = [("--ca-file", self.dir.join("certs/ca.pem"))];
+        self.configured(program, name, &["--url", &url], &[&ca, credential].concat())
+    }
+
+    fn configured(&self, program: &Path, name: &str, args: &[&str], files: &[(&str, PathBuf)]) -> Result<Kubectl> {
         let mut command = Command::new(product("postern-server")?);
-        command.args(["kubeconfig", CLUSTER_ID, "--url", &format!("http://{}", self.internal)]);
+        command.args(["kubeconfig", CLUSTER_ID]).args(args);
+        for (flag, path) in files {
+            command.arg(flag).arg(path);
+        }
         let output = call(command, b"")?;
         ensure!(output.code == Some(0), "postern-server kubeconfig: {}", output.stderr);
-        let config = self.dir.join("tunnel.kubeconfig");
+        let config = self.dir.join(format!("{name}.kubeconfig"));
         fs::write(&config, output.stdout)?;
         Ok(Kubectl::new(program, &config, &Self::tunnel_path("")))
     }
@@ -175,6 +193,10 @@ fn start_server(dir: &Path, hub: &Mount, public: SocketAddr, internal: SocketAdd
     ];
     for (flag, file) in files {
         command.arg(format!("--{flag}")).arg(hub.path(file));
+    }
+    let callers = dir.join(Pair::CALLERS_FILE);
+    if callers.is_file() {
+        command.arg("--callers").arg(callers);
     }
     let mut server = Process::start(dir, "server", command)?;
     server.wait_until("health", READY_MAX, |_| is_ok(internal, "/healthz"))?;

@@ -1,5 +1,6 @@
 //! A scene: an upstream, a pair in front of it, and a kubectl on either side.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,6 +35,14 @@ impl Scene {
     /// In front of `postern-sim apiserver`.
     pub fn fake(kubectl: &Path) -> Result<Self> {
         Self::build(|dir| Upstream::fake(kubectl, dir))
+    }
+
+    /// In front of `postern-sim apiserver`, with a callers file.
+    pub fn fake_with_callers(kubectl: &Path, callers: &str) -> Result<Self> {
+        Self::build(|dir| {
+            fs::write(dir.join(Pair::CALLERS_FILE), callers)?;
+            Upstream::fake(kubectl, dir)
+        })
     }
 
     /// In front of a kube-apiserver from `assets`.

@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod callers;
 mod files;
 mod floods;
 mod guard;
@@ -43,6 +44,12 @@ fn a_pair_outlives_its_parts() {
 fn trust_is_what_the_files_say_now() {
     let Some(kubectl) = requirement::kubectl() else { return };
     run(Scene::fake(&kubectl), trust::run);
+}
+
+#[test]
+fn callers_have_names() {
+    let Some(kubectl) = requirement::kubectl() else { return };
+    run(Scene::fake_with_callers(&kubectl, &callers::at_first()), callers::run);
 }
 
 #[test]
