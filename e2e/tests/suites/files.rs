@@ -93,10 +93,18 @@ fn subjects(pem: &[u8]) -> Vec<Subject> {
         ("a key twice", Content::Bytes(b"exec: true\nexec: false\n"), &[":2", "exec"]),
         ("half a document", Content::Bytes(b"allow:\n- verbs: [get\n"), &[":"]),
     ]);
+    let callers = unwritten(&[
+        ("an unknown key", Content::Bytes(b"callers: []\neverybody: true\n"), &[":2", "everybody"]),
+        ("an unknown key in a caller", Content::Bytes(b"callers:\n- name: argocd\n  token: [t]\n"), &[":3", "callers[0].token"]),
+        ("a word for a list", Content::Bytes(b"callers:\n- name: argocd\n  tokens: hush\n"), &[":3", "callers[0].tokens"]),
+        ("no network", Content::Bytes(b"callers:\n- name: argocd\n  networks: [\"10.0.0.0/99\"]\n"), &[":3", "networks"]),
+        ("half a document", Content::Bytes(b"callers:\n- name: [a\n"), &[":"]),
+    ]);
     let subject = |program, flag, name, good: &[u8], bad| Subject { program, flag, name, good: good.to_vec(), bad };
     vec![
         subject("postern-server", "--clusters", "clusters", br#"[{"id": "edge-1", "token": "t"}]"#, clusters),
         subject("postern-server", "--revoked-certs", "revoked-certs", b"# nobody\n", revoked),
+        subject("postern-server", "--callers", "callers", b"callers: []\n", callers),
         subject("postern-server", "--tls-cert", "tls", pem, certificate),
         subject("postern-agent", "--token-file", "token", b"of-the-tunnel", token),
         subject("postern-agent", "--guard", "guard", b"readOnly: true\n", guard),
