@@ -141,7 +141,7 @@ fn begin(agent: &Arc<Agent>, session: Dialed) -> SessionHandle {
     let handle = session.handle.clone();
     let n = agent.metrics.connected();
     let span = tracing::info_span!("session", session = n);
-    let held = agent.hold(handle.clone(), session.identity);
+    let held = agent.hold(handle.clone(), session.certificate.clone());
     agent.host.spawn("session", serve::serve(agent.clone(), session, held).instrument(span));
     handle
 }

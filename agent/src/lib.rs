@@ -11,10 +11,10 @@ mod guard;
 mod metrics;
 pub mod orders;
 mod serve;
+mod sessions;
 mod upstream;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use host::tls::{ClientFiles, ClientTls};
 use host::{Door, Drain, Host};
@@ -28,6 +28,7 @@ use config::TargetTls;
 use connect::{Dialer, Token};
 use guard::Guard;
 use metrics::Metrics;
+use sessions::Sessions;
 use upstream::Upstream;
 
 /// The program's name, in the hub's logs.
@@ -87,16 +88,7 @@ struct Agent {
     guard: Arc<Guard>,
     upstream: Upstream,
     metrics: Metrics,
-    sessions: Mutex<BTreeMap<u64, Served>>,
-}
-
-/// A session that is up, and by whom it was proved when.
-struct Served {
-    handle: SessionHandle,
-    /// The hub's process; empty for version 1.
-    hub: String,
-    /// What the hub was shown and known by when it last proved itself, as [`Dialer::identity`] counts.
-    identity: u64,
+    sessions: Sessions,
 }
 
 impl Agent {
@@ -111,38 +103,16 @@ impl Agent {
         let dialer = Dialer::new(host.clone(), config.clone(), shown, budget.clone());
         let mut metrics = Metrics::new(&host, budget);
         let guard = Arc::new(Guard::new(&config, &host, &mut metrics.registry)?);
-        Ok(Self { config, host, dialer, guard, upstream, metrics, sessions: Mutex::default() })
-    }
-
-    /// Counts a session as up until the result is dropped.
-    ///
-    /// Sessions from before the last change of files go on if the same hub has proved itself anew by this one; another's end.
-    fn hold(self: &Arc<Self>, handle: SessionHandle, identity: u64) -> Held {
-        let hub = handle.peer().map(|peer| peer.name).unwrap_or_default();
-        let mut sessions = self.sessions();
-        for older in sessions.values_mut().filter(|older| !hub.is_empty() && older.hub == hub) {
-            older.identity = identity;
-        }
-        end_unproved(&sessions, identity);
-        let key = sessions.last_key_value().map_or(0, |(last, _)| last + 1);
-        sessions.insert(key, Served { handle, hub, identity });
-        self.metrics.sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
-        Held { agent: self.clone(), key }
+        Ok(Self { config, host, dialer, guard, upstream, metrics, sessions: Sessions::default() })
     }
 
     fn is_connected(&self) -> bool {
-        self.sessions().values().any(|session| session.handle.is_open())
-    }
-
-    /// Who was dialled could not prove to be the hub: what was believed before the files changed counts no longer. Sessions
-    /// that were proved since are good, whoever may stand in the way of a new one.
-    fn disown_hub(&self) {
-        end_unproved(&self.sessions(), self.dialer.identity());
+        self.sessions.handles().iter().any(SessionHandle::is_open)
     }
 
     /// Drains: takes no new requests and lets what runs finish, within its time.
     async fn finish(&self) {
-        let sessions: Vec<_> = self.sessions().values().map(|session| session.handle.clone()).collect();
+        let sessions = self.sessions.handles();
         tracing::info!(drain_max = ?self.config.drain_max, n_sessions = sessions.len(), "draining");
         for session in &sessions {
             session.go_away(Reason::Draining, self.config.drain_max);
@@ -157,31 +127,6 @@ impl Agent {
             session.close(Reason::Draining);
         }
         tracing::info!(in_time, "drained");
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, BTreeMap<u64, Served>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A session that is up.
-struct Held {
-    agent: Arc<Agent>,
-    key: u64,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut sessions = self.agent.sessions();
-        sessions.remove(&self.key);
-        self.agent.metrics.sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
-    }
-}
-
-fn end_unproved(sessions: &BTreeMap<u64, Served>, identity: u64) {
-    for session in sessions.values().filter(|session| session.identity != identity) {
-        tracing::warn!("a session is ended: the hub has not proved itself since what it is known by has changed");
-        session.handle.close(Reason::Revoked);
     }
 }
 

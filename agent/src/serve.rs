@@ -23,18 +23,23 @@ use tracing::Instrument;
 use tunnel::frame::Open;
 use tunnel::{Protocol, Reason, StreamWatch, TunnelStream};
 
+use crate::Agent;
 use crate::connect::Dialed;
 use crate::guard::{Asked, Refused};
+use crate::sessions::Held;
 use crate::upstream::UpstreamError;
-use crate::{Agent, Held};
 
 /// How long a request's head may take to come through the tunnel, once its stream is open.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves the streams of a session until it ends.
-pub(crate) async fn serve(agent: Arc<Agent>, session: Dialed, _held: Held) {
+pub(crate) async fn serve(agent: Arc<Agent>, session: Dialed, held: Held) {
     let Dialed { mut incoming, protocol, .. } = session;
     while let Some((open, stream)) = incoming.next().await {
+        if held.is_outdated() {
+            stream.reset(Reason::Refused, "the session is outdated");
+            continue;
+        }
         let span = tracing::info_span!("request", request_id = open.request_id, stream = stream.id().0);
         let agent_ = agent.clone();
         agent.host.spawn("stream", serve_stream(agent_, protocol, open, stream).instrument(span));

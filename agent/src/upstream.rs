@@ -211,7 +211,8 @@ impl TargetDialer {
         match &self.tls {
             Some(tls) => {
                 let connected = tls.connect(self.connect().await?, &self.target.host, Alpn::Http).await;
-                connected.map_err(|error| self.unreachable(error))
+                let (connection, shown) = connected.map_err(|error| self.unreachable(error))?;
+                Ok((connection, shown.is_http2))
             }
             None => Ok((self.connect().await?, false)),
         }

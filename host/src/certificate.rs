@@ -1,5 +1,7 @@
 //! Certificates as identities: whose they are, for how long they are good, and how they are told apart.
 
+mod twins;
+
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -93,6 +95,8 @@ impl Validity {
 pub struct PeerCertificate {
     /// Of the leaf.
     pub fingerprint: Fingerprint,
+    /// Other fingerprints that its holder could give it: whoever lists the certificate means these too.
+    twins: Vec<Fingerprint>,
     /// The URIs among its subject alternative names (RFC 5280 section 4.2.1.6), such as a SPIFFE id.
     pub uris: Vec<String>,
     /// Its subject's common name; `None` also when it has several, of which none could be relied on.
@@ -102,6 +106,11 @@ pub struct PeerCertificate {
 }
 
 impl PeerCertificate {
+    /// Whether a list of fingerprints means this certificate.
+    pub fn is_listed(&self, lists: impl Fn(&Fingerprint) -> bool) -> bool {
+        lists(&self.fingerprint) || self.twins.iter().any(lists)
+    }
+
     /// Reads a chain that TLS has verified; `None` when its first certificate cannot be read.
     pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
         let leaf = chain.first()?;
@@ -112,6 +121,7 @@ impl PeerCertificate {
         let uri = |name: &GeneralName<'_>| if let GeneralName::URI(uri) = name { Some((*uri).to_owned()) } else { None };
         Some(Self {
             fingerprint: Fingerprint::of(leaf),
+            twins: twins::twins(leaf),
             uris: names.map(|names| names.value.general_names.iter().filter_map(uri).collect()).unwrap_or_default(),
             common_name: common_name.map(str::to_owned),
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),

@@ -160,7 +160,19 @@ impl ServerTls {
 }
 
 /// Opens TLS connections.
-pub struct ClientTls(Arc<Watched<ClientMaterial>>);
+pub struct ClientTls {
+    material: Arc<Watched<ClientMaterial>>,
+    host: Host,
+}
+
+/// What a server has shown.
+#[derive(Debug)]
+pub struct Shown {
+    /// It chose HTTP/2.
+    pub is_http2: bool,
+    /// Verified, unless nothing is to be.
+    pub certificate: Option<PeerCertificate>,
+}
 
 impl ClientTls {
     /// Reads `files` and goes on watching them; `name` says in logs and metrics whose they are.
@@ -174,28 +186,41 @@ impl ClientTls {
         let build = move |contents: &Contents| ClientMaterial::new(&clock, contents, &files);
         let material = Watched::new(host, name, paths, build)?;
         expiry::watch(host, name, &material);
-        Ok(Self(material))
+        Ok(Self { material, host: host.clone() })
     }
 
-    /// Shakes hands with `name`, within a time limit; says also whether HTTP/2 was chosen.
-    pub async fn connect(&self, connection: Connection, name: &str, alpn: Alpn) -> io::Result<(Connection, bool)> {
-        let server_name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
-        let connector = TlsConnector::from(self.0.get().config(alpn));
+    /// Shakes hands with `name`, within a time limit.
+    pub async fn connect(&self, connection: Connection, name: &str, alpn: Alpn) -> io::Result<(Connection, Shown)> {
+        let server_name = server_name(name)?;
+        let connector = TlsConnector::from(self.material.get().config(alpn));
         let peer = connection.peer();
         let tls = timeout(HANDSHAKE_MAX, connector.connect(server_name, connection)).await.map_err(|_| timed_out())??;
-        let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok((Connection::new(tls, peer), is_http2))
+        let session = tls.get_ref().1;
+        let certificate = session.peer_certificates().and_then(PeerCertificate::of);
+        let shown = Shown { is_http2: session.alpn_protocol() == Some(b"h2"), certificate };
+        Ok((Connection::new(tls, peer), shown))
+    }
+
+    /// Whether a server `name` with this certificate would still be believed, as far as its issuer is concerned.
+    pub fn trusts(&self, certificate: &PeerCertificate, name: &str) -> bool {
+        let material = self.material.get();
+        server_name(name).is_ok_and(|name| material.trusts(certificate, &name, self.host.wall_clock()))
     }
 
     /// How often the material has changed.
     pub fn n_changes(&self) -> u64 {
-        self.0.n_changes()
+        self.material.n_changes()
     }
 
     /// Resolves at the first change of the material after this call.
     pub fn changed(&self) -> OwnedNotified {
-        self.0.changed()
+        self.material.changed()
     }
+}
+
+/// An IPv6 address may stand in brackets.
+fn server_name(name: &str) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(name.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)
 }
 
 fn timed_out() -> io::Error {

@@ -3,7 +3,7 @@
 //! Both ends apply them: the server to what a caller sends, the agent to what a server sends.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{StatusCode, Version};
@@ -65,6 +65,20 @@ pub(crate) fn impersonation_beyond(headers: &HeaderMap, known: &[&str]) -> Optio
     let asks = |name: &str| starts_with(name, "impersonate-");
     let by_name = headers.keys().map(HeaderName::as_str).find(|name| asks(name) && !known.contains(name));
     by_name.or_else(|| tokens(headers, CONNECTION).find(|token| asks(token))).map(str::to_owned)
+}
+
+/// Whether a page of another site has a browser send this: its `Origin` (RFC 6454 section 7) is not where it goes. `authority`
+/// is that of the request where its version has one.
+///
+/// A browser sends whatever it is let in by without being asked, such as its address or a client certificate, and no policy of
+/// origins holds for a WebSocket.
+pub fn is_cross_site(authority: Option<&str>, headers: &HeaderMap) -> bool {
+    let own = authority.or_else(|| headers.get(HOST).and_then(|host| host.to_str().ok()));
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        origin.zip(own).is_some_and(|((_, origin), own)| origin.eq_ignore_ascii_case(own))
+    };
+    !headers.get_all(ORIGIN).iter().all(is_own)
 }
 
 /// Whether a request's body is coded in any way but `chunked`, once.

@@ -180,7 +180,7 @@ impl Revoked {
 
     /// Whether the certificate is among them.
     pub(crate) fn has(&self, certificate: &PeerCertificate) -> bool {
-        self.0.contains(&certificate.fingerprint)
+        certificate.is_listed(|fingerprint| self.0.contains(fingerprint))
     }
 }
 

@@ -66,6 +66,11 @@ impl Callers {
         self.policy.is_some() || certificate.is_some()
     }
 
+    /// Whether tokens are looked at.
+    pub(crate) fn know_tokens(&self) -> bool {
+        self.policy.is_some()
+    }
+
     /// The name of who presents this, and whether its request may go on to where it leads.
     ///
     /// A cluster that is not there, one that the caller may not reach and a caller that is nobody get one and the same answer,
@@ -164,6 +169,10 @@ impl Admission {
         let place = self.callers.running.enter(self.request.clone(), stream);
         let policy = self.callers.policy();
         let caller = self.callers.identify(policy.as_deref(), &self.request.presented).map_err(Refusal::Denied)?;
+        if caller.is_some_and(|caller| caller.name != self.request.name) {
+            // What it presents is somebody else's by now, whose name stands in no log of it.
+            return Err(Refusal::Denied(Denial::TwoCallers));
+        }
         judge(caller, self.request.cluster.as_str(), &self.request.need)?;
         Ok(place)
     }

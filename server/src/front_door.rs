@@ -12,6 +12,7 @@ use std::time::Duration;
 use host::certificate::PeerCertificate;
 use host::tls::ServerTls;
 use host::{Arrival, Connection, Drain, Host, Late, TrustedProxies};
+use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -20,6 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use proxy::body::{Body, BoxError};
 use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX, HEAD_LIST_MAX};
+use proxy::hygiene;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tunnel::id::ClusterId;
@@ -170,7 +172,11 @@ impl FrontDoor {
                 None => proxy::plain::not_found(),
             };
         }
-        let routed = if was_cut { Err(Refusal::Fragment) } else { self.roster.route(request.uri()) };
+        let routed = match was_cut {
+            true => Err(Refusal::Fragment),
+            false if self.is_anothers_page(&request) => Err(Refusal::CrossSite),
+            false => self.roster.route(request.uri()),
+        };
         let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
         let routed = routed.map(|(cluster, target)| {
             *request.uri_mut() = target.into();
@@ -193,6 +199,14 @@ impl FrontDoor {
         };
         let record = self.forward.record(&caller, &cluster, &request);
         self.forward.refuse(refusal, record)
+    }
+
+    /// Whether a page of another site has a browser ask, by nothing but what a browser lets anybody use. A token that is
+    /// looked at is no such thing: the page must know it.
+    fn is_anothers_page(&self, request: &Request<Incoming>) -> bool {
+        let (headers, authority) = (request.headers(), request.uri().authority().map(http::uri::Authority::as_str));
+        let has_token = || headers.contains_key(AUTHORIZATION) || hygiene::websocket_tokens(headers).next().is_some();
+        hygiene::is_cross_site(authority, headers) && !(self.callers.know_tokens() && has_token())
     }
 
     /// Finds out who asks, and whether the request may go on to its cluster; if not, for how long the "no" has to wait.

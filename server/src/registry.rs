@@ -4,6 +4,7 @@ mod parking;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use host::Host;
 use jiff::Timestamp;
@@ -14,8 +15,11 @@ use tunnel::{Reason, SessionHandle};
 
 use crate::config::ServerConfig;
 use crate::roster::{Changes, Roster};
-use crate::trust::{Credential, Denied, Trust};
+use crate::trust::{Asked, Credential, Denied, Trust, Verdict};
 use parking::Parking;
+
+/// How long what runs on an outdated session may go on: Argo CD begins each watch anew after ten minutes.
+const OUTDATED_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// All configured clusters and their live sessions.
 pub(crate) struct Registry {
@@ -52,6 +56,8 @@ struct Entry {
     /// By what the same agent process was let in since: who renews what it shows, and dials again with it, loses nothing
     /// that still runs.
     renewed: Option<Credential>,
+    /// Since when only that keeps it: it takes no new streams, and ends soon.
+    outdated_since: Option<Instant>,
     /// The agent process at the other end; empty for version 1. A random name that only it and we know.
     agent: String,
     /// A newer session of the same agent is here: this one takes no new streams while that one can.
@@ -87,20 +93,30 @@ impl Registry {
     /// Has the clusters of `roster`, which has `changes`, and ends the sessions that `trust` lets in no longer; how many
     /// those are.
     pub(crate) fn follow(&self, trust: &Trust, roster: &Roster, changes: &Changes) -> usize {
-        let mut revoked = Vec::new();
+        // Certificates are verified with nothing locked: no request waits for that.
+        let verdicts: BTreeMap<_, _> = self.credentials().into_iter().map(|(id, asked)| (id, asked.verdict(trust))).collect();
+        let mut ended = Vec::new();
         {
             let mut clusters = self.clusters();
-            for (id, cluster) in clusters.iter_mut() {
+            for cluster in clusters.values_mut() {
                 let mut n_denied = 0;
-                for entry in &cluster.sessions {
-                    if let Err(denied) = trust.judge_again(id, &entry.credential, entry.renewed.as_ref()) {
-                        revoked.push(entry.handle.clone());
-                        // A token may have a successor with which the agent is about to come back.
-                        n_denied += usize::from(denied != Denied::Token);
+                for entry in &mut cluster.sessions {
+                    match verdicts.get(&entry.id) {
+                        Some(Verdict::Good) => entry.outdated_since = None,
+                        Some(Verdict::Outdated) => {
+                            let since = *entry.outdated_since.get_or_insert_with(Instant::now);
+                            ended.extend((since.elapsed() >= OUTDATED_MAX).then(|| entry.handle.clone()));
+                        }
+                        Some(Verdict::Denied(denied)) => {
+                            ended.push(entry.handle.clone());
+                            // A token may have a successor with which the agent is about to come back.
+                            n_denied += usize::from(*denied != Denied::Token);
+                        }
+                        // It came meanwhile, and was judged by what is new.
+                        None => {}
                     }
                 }
-                let is_locked_out = n_denied > 0 && n_denied == cluster.sessions.len();
-                cluster.is_locked_out |= is_locked_out;
+                cluster.is_locked_out |= n_denied > 0 && n_denied == cluster.sessions.len();
             }
             for id in &changes.rekeyed {
                 if let Some(cluster) = clusters.get_mut(id) {
@@ -114,9 +130,19 @@ impl Registry {
             };
             *clusters = roster.clusters().into_iter().map(kept).collect();
         }
-        revoked.iter().for_each(|session| session.close(Reason::Revoked));
+        ended.iter().for_each(|session| session.close(Reason::Revoked));
         self.changed.notify_waiters();
-        revoked.len()
+        ended.len()
+    }
+
+    /// What each session stands on.
+    fn credentials(&self) -> Vec<(SessionId, Asked)> {
+        let clusters = self.clusters();
+        let asked = |id: &ClusterId, entry: &Entry| {
+            let (began, renewed) = (entry.credential.clone(), entry.renewed.clone());
+            (entry.id, Asked { cluster: id.clone(), began, renewed })
+        };
+        clusters.iter().flat_map(|(id, cluster)| cluster.sessions.iter().map(move |entry| asked(id, entry))).collect()
     }
 
     /// Adds a session that `credential` let in; older ones of the same agent give way to it. False if the cluster is not here:
@@ -132,7 +158,15 @@ impl Registry {
                 older.renewed = (!agent.is_empty()).then(|| credential.clone());
             }
             cluster.is_locked_out = false;
-            cluster.sessions.push(Entry { id, handle, credential, renewed: None, agent, superseded: false });
+            cluster.sessions.push(Entry {
+                id,
+                handle,
+                credential,
+                renewed: None,
+                outdated_since: None,
+                agent,
+                superseded: false,
+            });
         }
         self.changed.notify_waiters();
         true
@@ -186,7 +220,10 @@ impl Registry {
     fn look(&self, cluster: &ClusterId, full: &[SessionId]) -> Result<(SessionId, SessionHandle), Absent> {
         let clusters = self.clusters();
         let cluster = clusters.get(cluster).ok_or(Absent::Unknown)?;
-        let takes = |entry: &&Entry| entry.handle.is_open() && !entry.handle.is_suspect() && !full.contains(&entry.id);
+        let takes = |entry: &&Entry| {
+            let is_good = entry.handle.is_open() && !entry.handle.is_suspect() && entry.outdated_since.is_none();
+            is_good && !full.contains(&entry.id)
+        };
         let usable = cluster.sessions.iter().rev().filter(takes);
         match usable.min_by_key(|entry| (entry.superseded, entry.handle.n_streams())) {
             Some(entry) => Ok((entry.id, entry.handle.clone())),

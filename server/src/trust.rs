@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use host::certificate::PeerCertificate;
 use host::tls::ServerTls;
@@ -45,6 +46,43 @@ impl fmt::Display for Denied {
         })
     }
 }
+
+/// What a session stands on.
+pub(crate) struct Asked {
+    pub(crate) cluster: ClusterId,
+    /// What let it in.
+    pub(crate) began: Credential,
+    /// What its agent has shown since, by another session.
+    pub(crate) renewed: Option<Credential>,
+}
+
+/// Whether a session may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It would be let in now.
+    Good,
+    /// It would not, but its agent has shown since what would be: it may finish what runs.
+    Outdated,
+    /// It may not.
+    Denied(Denied),
+}
+
+impl Asked {
+    /// What is merely outdated is forgiven to who has shown better since; what is revoked is not.
+    pub(crate) fn verdict(&self, trust: &Trust) -> Verdict {
+        match (trust.judge(&self.cluster, &self.began), &self.renewed) {
+            (Ok(()), _) => Verdict::Good,
+            (Err(_), Some(renewed)) if !trust.is_revoked(&self.began) => match trust.judge(&self.cluster, renewed) {
+                Ok(()) => Verdict::Outdated,
+                Err(denied) => Verdict::Denied(denied),
+            },
+            (Err(denied), _) => Verdict::Denied(denied),
+        }
+    }
+}
+
+/// How often sessions are looked at although no file has changed, for those that may finish what runs and no more.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Everything by which agents are judged.
 pub(crate) struct Trust {
@@ -124,20 +162,6 @@ impl Trust {
         self.roster.judge(cluster, credential)
     }
 
-    /// Whether a session may go on that was let in by `began`, and whose agent has shown `renewed` since. What is merely
-    /// outdated is forgiven then; what is revoked is not.
-    pub(crate) fn judge_again(
-        &self,
-        cluster: &ClusterId,
-        began: &Credential,
-        renewed: Option<&Credential>,
-    ) -> Result<(), Denied> {
-        match renewed {
-            Some(_) if self.is_revoked(began) => Err(Denied::Certificate),
-            renewed => self.judge(cluster, renewed.unwrap_or(began)),
-        }
-    }
-
     fn is_revoked(&self, credential: &Credential) -> bool {
         let revoked = self.revoked.as_ref().zip(credential.certificate.as_ref());
         revoked.is_some_and(|(revoked, certificate)| revoked.get().has(certificate))
@@ -166,6 +190,7 @@ impl Trust {
                 () = clusters_changed => {}
                 () = revoked_changed => {}
                 () = ca_changed => {}
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use host::certificate::PeerCertificate;
 use host::tls::{Alpn, ClientTls};
 use host::{Connection, Host};
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, UPGRADE};
@@ -113,6 +114,8 @@ pub(crate) struct Dialed {
     pub(crate) protocol: Protocol,
     /// What the hub was shown, as [`Dialer::identity`] counts it.
     pub(crate) identity: u64,
+    /// What the hub has shown.
+    pub(crate) certificate: Option<PeerCertificate>,
 }
 
 /// Dials the hub.
@@ -140,6 +143,12 @@ impl Dialer {
     /// What the hub is shown and known by, as a number that changes with it.
     pub(crate) fn identity(&self) -> u64 {
         self.token.n_changes() + self.tls.as_ref().map_or(0, ClientTls::n_changes)
+    }
+
+    /// Whether a hub that has shown this would still be believed.
+    pub(crate) fn trusts(&self, certificate: Option<&PeerCertificate>) -> bool {
+        let shown = self.tls.as_ref().zip(certificate);
+        shown.is_none_or(|(tls, certificate)| tls.trusts(certificate, &self.config.server.host))
     }
 
     /// Resolves when it is another one.
@@ -170,12 +179,13 @@ impl Dialer {
         let server = &self.config.server;
         let identity = self.identity();
         let connection = self.host.dial(&server.host, server.port).await.map_err(DialError::Unreachable)?;
-        let connection = match &self.tls {
+        let (connection, certificate) = match &self.tls {
             Some(tls) => {
                 let connected = tls.connect(connection, &server.host, Alpn::Http1).await;
-                connected.map_err(|source| DialError::Tls { source })?.0
+                let (connection, shown) = connected.map_err(|source| DialError::Tls { source })?;
+                (connection, shown.certificate)
             }
-            None => connection,
+            None => (connection, None),
         };
         let upgraded = tokio::time::timeout(UPGRADE_MAX, self.upgrade(connection)).await;
         let (response, accept_key) = upgraded.map_err(|_| DialError::Silent)??;
@@ -206,7 +216,7 @@ impl Dialer {
         // Not the chance in it, by which it is known to be the same again.
         let peer = peer.split(' ').next().unwrap_or_default();
         tracing::info!(%server, ?protocol, peer, "connected to the hub");
-        Ok(Dialed { handle, incoming, protocol, identity })
+        Ok(Dialed { handle, incoming, protocol, identity, certificate })
     }
 
     async fn upgrade(&self, connection: Connection) -> Result<(Response<IncomingBody>, String), DialError> {

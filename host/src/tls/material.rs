@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
@@ -60,10 +61,7 @@ impl ServerMaterial {
         let (Some(verifier), Some((leaf, intermediates))) = (&self.verifier, certificate.chain.split_first()) else {
             return false;
         };
-        // Judged as of its last good second, if that is over.
-        let last = Validity::of(leaf).map_or(now, |validity| now.min(validity.not_after - Duration::from_secs(1)));
-        let at = UnixTime::since_unix_epoch(last.duration_since(UNIX_EPOCH).unwrap_or_default());
-        verifier.verify_client_cert(leaf, intermediates, at).is_ok()
+        verifier.verify_client_cert(leaf, intermediates, good_second(leaf, now)).is_ok()
     }
 }
 
@@ -77,6 +75,7 @@ impl Expiring for ServerMaterial {
 pub(super) struct ClientMaterial {
     http: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
+    verifier: Arc<dyn ServerCertVerifier>,
     dated: Vec<Dated>,
 }
 
@@ -86,8 +85,8 @@ impl ClientMaterial {
         let versions = builder.with_protocol_versions(DEFAULT_VERSIONS);
         let builder = versions.map_err(|error| unusable(files.ca.as_deref().unwrap_or_default(), &error))?;
         let mut dated = Vec::new();
-        let builder = if files.insecure {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny))
+        let verifier: Arc<dyn ServerCertVerifier> = if files.insecure {
+            Arc::new(AcceptAny)
         } else {
             let (roots, path) = match &files.ca {
                 Some(path) => {
@@ -98,8 +97,9 @@ impl ClientMaterial {
                 None => (native_roots(), "the machine's trust store"),
             };
             let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-            builder.with_webpki_verifier(verifier.map_err(|error| unusable(path, &error))?)
+            verifier.map_err(|error| unusable(path, &error))?
         };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier.clone());
         let mut config = match &files.identity {
             Some((cert, key_path)) => {
                 let (chain, key) = identity(contents, cert, key_path)?;
@@ -114,7 +114,12 @@ impl ClientMaterial {
             config.alpn_protocols = alpn.protocols();
             Arc::new(config)
         };
-        Ok(Self { http: offering(Alpn::Http), http1: offering(Alpn::Http1), dated })
+        Ok(Self { http: offering(Alpn::Http), http1: offering(Alpn::Http1), verifier, dated })
+    }
+
+    pub(super) fn trusts(&self, certificate: &PeerCertificate, name: &ServerName<'_>, now: SystemTime) -> bool {
+        let Some((leaf, intermediates)) = certificate.chain.split_first() else { return false };
+        self.verifier.verify_server_cert(leaf, intermediates, name, &[], good_second(leaf, now)).is_ok()
     }
 
     pub(super) fn config(&self, alpn: Alpn) -> Arc<ClientConfig> {
@@ -129,6 +134,12 @@ impl Expiring for ClientMaterial {
     fn dated(&self) -> &[Dated] {
         &self.dated
     }
+}
+
+/// Now, or the last good second of a certificate whose time is over.
+fn good_second(leaf: &[u8], now: SystemTime) -> UnixTime {
+    let last = Validity::of(leaf).map_or(now, |validity| now.min(validity.not_after - Duration::from_secs(1)));
+    UnixTime::since_unix_epoch(last.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 fn identity(

@@ -122,6 +122,21 @@ fn an_answer_loses_its_hop_by_hop_headers_only() {
 }
 
 #[test]
+fn a_page_of_another_site_is_known_by_its_origin() {
+    let asked = |origin: &[&'static str], host: &'static str| {
+        let fields: Vec<_> = origin.iter().map(|origin| ("origin", *origin)).chain([("host", host)]).collect();
+        is_cross_site(None, &map(&fields))
+    };
+    assert!(!asked(&[], "hub:8080") && !asked(&["http://hub:8080"], "hub:8080") && !asked(&["https://HUB"], "hub"));
+    for other in ["http://evil.example", "http://hub", "null", "hub:8080", "", "http://hub:8080/", "http://hub:8080.evil.example"]
+    {
+        assert!(asked(&[other], "hub:8080"), "{other:?}");
+    }
+    assert!(asked(&["http://hub:8080", "http://evil.example"], "hub:8080"));
+    assert!(is_cross_site(Some("hub:8080"), &map(&[("origin", "http://evil.example"), ("host", "evil.example")])));
+}
+
+#[test]
 fn a_length_beside_a_coding_is_removed_with_it() {
     let mut headers = map(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
     clean_request(Version::HTTP_11, &mut headers);

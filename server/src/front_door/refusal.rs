@@ -19,6 +19,8 @@ use crate::callers::Denial;
 pub(crate) enum Refusal {
     /// The path names no cluster.
     BadPath,
+    /// A page of another site has a browser ask.
+    CrossSite,
     /// The target has a `#`.
     Fragment,
     /// The path and query are longer than the limit.
@@ -80,6 +82,13 @@ const fn kind(label: &'static str, status: StatusCode, reason: &'static str, whe
 }
 
 const BAD_PATH: Kind = kind("BadPath", StatusCode::BAD_REQUEST, "BadRequest", "the path names no cluster", "never");
+const CROSS_SITE: Kind = kind(
+    "CrossSite",
+    StatusCode::FORBIDDEN,
+    "Forbidden",
+    "the request's `Origin` is another site's, and it carries no bearer token",
+    "never",
+);
 const FRAGMENT: Kind =
     kind("Fragment", StatusCode::BAD_REQUEST, "BadRequest", "the request target has a `#` (HTTP/1.1)", "never");
 const TOO_LONG: Kind =
@@ -192,8 +201,9 @@ const TIMEOUT: Kind = kind(
 );
 
 /// Every kind, for REFERENCE.md.
-pub(crate) const KINDS: [Kind; 21] = [
+pub(crate) const KINDS: [Kind; 22] = [
     BAD_PATH,
+    CROSS_SITE,
     FRAGMENT,
     TOO_LONG,
     BAD_METHOD,
@@ -221,6 +231,7 @@ impl Refusal {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::BadPath => BAD_PATH,
+            Self::CrossSite => CROSS_SITE,
             Self::Fragment => FRAGMENT,
             Self::TooLong { .. } => TOO_LONG,
             Self::BadMethod { .. } => BAD_METHOD,
@@ -248,6 +259,9 @@ impl Refusal {
     pub(crate) fn message(&self) -> String {
         match self {
             Self::BadPath => "the path must be /tunnel/CLUSTER/ and the API server's path".to_owned(),
+            Self::CrossSite => {
+                "a page of another site may not ask through a browser (Origin); a bearer token is needed".to_owned()
+            }
             Self::Fragment => "a request target has no fragment: write # as %23".to_owned(),
             Self::TooLong { max } => format!("path and query are longer than {max} bytes"),
             Self::BadMethod { method } => format!("{method} is not forwarded"),
@@ -314,6 +328,7 @@ impl Refusal {
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::BadPath
+            | Self::CrossSite
             | Self::Fragment
             | Self::TooLong { .. }
             | Self::BadMethod { .. }
@@ -349,6 +364,7 @@ mod tests {
         let offline = |recent| Refusal::Offline { cluster: "edge-1".into(), since: Timestamp::UNIX_EPOCH, why: None, recent };
         vec![
             Refusal::BadPath,
+            Refusal::CrossSite,
             Refusal::Fragment,
             Refusal::TooLong { max: 1 },
             Refusal::Coded,

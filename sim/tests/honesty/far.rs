@@ -188,8 +188,8 @@ impl Far {
     /// An HTTP/2 connection, if ALPN chooses it.
     pub(crate) async fn http2(&self) -> Result<http2::SendRequest<Full<Bytes>>> {
         let connection = self.host.connect(self.addr).await?;
-        let (connection, is_http2) = self.tls.connect(connection, &self.addr.ip().to_string(), Alpn::Http).await?;
-        ensure!(is_http2, "ALPN did not choose HTTP/2");
+        let (connection, shown) = self.tls.connect(connection, &self.addr.ip().to_string(), Alpn::Http).await?;
+        ensure!(shown.is_http2, "ALPN did not choose HTTP/2");
         let (sender, connection) = http2::handshake(self.host.tasks().clone(), TokioIo::new(connection)).await?;
         self.host.spawn("caller", async move { drop(connection.await) });
         Ok(sender)

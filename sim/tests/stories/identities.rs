@@ -124,7 +124,7 @@ fn a_hub_that_can_no_longer_prove_itself_loses_the_sessions_that_it_has() {
         let mut kept = s.argocd().watch("edge-2", PODS, "").within(secs(1)).await?;
         s.trust("edge-1/agent", &[&NEW]);
         aborted(&mut lost).within(secs(3)).await?;
-        heard_of(&s, "edge-1/agent", "the hub has not proved itself since what it is known by has changed")?;
+        heard_of(&s, "edge-1/agent", "what its hub has shown is believed no longer")?;
         still_open(&s, "edge-2", &mut kept).await
     });
 }

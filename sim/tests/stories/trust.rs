@@ -52,6 +52,30 @@ fn a_request_to_be_somebody_else_is_refused_before_it_crosses() {
     });
 }
 
+#[test]
+fn a_page_of_another_site_gets_nothing_through_a_browser() {
+    const POD_EXEC: &str = "/api/v1/namespaces/default/pods/web-0/exec?command=cat&stdin=true";
+    World::new().cluster("edge-1", |c| c).version_1(Same, Nothing("it asks nobody where they come from")).tell(
+        async |s: Story| {
+            let page = |call: sim::caller::Call, origin: &str| call.header("origin", origin);
+            for origin in ["http://evil.example", "null"] {
+                let posted = s.kubectl().post("edge-1", "/api/v1/namespaces/default/pods", "{}");
+                page(posted, origin).within(secs(1)).await?.expect(StatusCode::FORBIDDEN)?;
+                let exec = page(s.kubectl().get("edge-1", POD_EXEC), origin).header("sec-websocket-version", "13");
+                let exec = exec.header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
+                // What a page may choose, and nobody looks at here.
+                let exec = exec.header("sec-websocket-protocol", "base64url.bearer.authorization.k8s.io.YQ, v5.channel.k8s.io");
+                anyhow::ensure!(exec.upgrade("websocket").within(secs(1)).await.is_err(), "a page of {origin} has an exec");
+            }
+            anyhow::ensure!(s.api("edge-1").requests().is_empty(), "it reached the API server");
+            // As clients do that are no browsers.
+            let own = page(s.kubectl().get("edge-1", "/version"), "http://hub");
+            own.header("host", "hub").within(secs(1)).await?.expect(StatusCode::OK)?;
+            Ok(())
+        },
+    );
+}
+
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
