@@ -206,6 +206,11 @@ struct TargetDialer {
 }
 
 impl TargetDialer {
+    /// What the target is believed by, as a number that changes with it: connections from before take no new requests.
+    fn trust(&self) -> u64 {
+        self.tls.as_ref().map_or(0, ClientTls::n_changes)
+    }
+
     /// A connection, and whether the target chose HTTP/2 on it.
     async fn dial(&self) -> Result<(Connection, bool), UpstreamError> {
         match &self.tls {

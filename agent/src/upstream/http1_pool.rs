@@ -29,6 +29,8 @@ const READY_MAX: Duration = Duration::from_secs(1);
 struct Exchange {
     sender: http1::SendRequest<Body>,
     alive: oneshot::Sender<()>,
+    /// What the API server was believed by when it was dialled.
+    trust: u64,
 }
 
 #[derive(Clone)]
@@ -44,7 +46,8 @@ impl Http1Pool {
 
     /// Takes in a connection that was opened elsewhere.
     pub(super) async fn keep(&self, connection: Connection) {
-        if let Ok(exchange) = self.handshake(connection).await {
+        // It was dialled a moment ago.
+        if let Ok(exchange) = self.handshake(connection, self.dialer.trust()).await {
             self.put(exchange);
         }
     }
@@ -57,8 +60,9 @@ impl Http1Pool {
                 Sent::NotSent(returned) => request = returned,
             }
         }
+        let trust = self.dialer.trust();
         let connection = self.dialer.dial_http1().await?;
-        let exchange = self.handshake(connection).await.map_err(UpstreamError::Broken)?;
+        let exchange = self.handshake(connection, trust).await.map_err(UpstreamError::Broken)?;
         match self.send_on(exchange, request, is_upgrade).await? {
             Sent::Answered(response) => Ok(response),
             Sent::NotSent(_) => Err(self.dialer.unreachable(std::io::Error::other("it closed a new connection at once"))),
@@ -83,7 +87,7 @@ impl Http1Pool {
         }
     }
 
-    async fn handshake(&self, connection: Connection) -> Result<Exchange, hyper::Error> {
+    async fn handshake(&self, connection: Connection, trust: u64) -> Result<Exchange, hyper::Error> {
         let (sender, connection) = http1::Builder::new()
             .max_headers(HEAD_FIELDS_MAX)
             .max_buf_size(HEAD_BUFFER)
@@ -104,12 +108,13 @@ impl Http1Pool {
                 tracing::debug!(%error, "a connection to the API server ended");
             }
         });
-        Ok(Exchange { sender, alive })
+        Ok(Exchange { sender, alive, trust })
     }
 
     fn take(&self) -> Option<Exchange> {
         let mut idle = self.idle();
-        idle.retain(|(exchange, since)| exchange.sender.is_ready() && since.elapsed() < IDLE_TIMEOUT);
+        let trust = self.dialer.trust();
+        idle.retain(|(exchange, since)| exchange.trust == trust && exchange.sender.is_ready() && since.elapsed() < IDLE_TIMEOUT);
         // The one used last is the one most surely alive.
         idle.pop().map(|(exchange, _)| exchange)
     }

@@ -75,6 +75,8 @@ struct Shared {
     n_streams: Arc<AtomicUsize>,
     /// What the API server allows, as far as it has told.
     streams_max: Arc<AtomicUsize>,
+    /// What the API server was believed by when it was dialled.
+    trust: u64,
 }
 
 impl Http2Pool {
@@ -125,6 +127,7 @@ impl Http2Pool {
             // Who waited for a dial shares its failure: one after the other would wait for as many time limits.
             return Err(self.dialer.unreachable(std::io::Error::other(last_failure.clone())));
         }
+        let trust = self.dialer.trust();
         let (connection, is_http2) = self.dialer.dial().await.inspect_err(|error| {
             *last_failure = crate::serve::chain(error);
             self.n_failures.fetch_add(1, Ordering::Release);
@@ -132,7 +135,7 @@ impl Http2Pool {
         if !is_http2 {
             return Ok(Err(connection));
         }
-        let shared = self.handshake(connection).await.map_err(UpstreamError::Broken)?;
+        let shared = self.handshake(connection, trust).await.map_err(UpstreamError::Broken)?;
         let mut connections = self.connections();
         // Nobody else sees it yet, so there is room.
         let place = Place::take(&shared.n_streams);
@@ -143,11 +146,13 @@ impl Http2Pool {
 
     fn look(&self) -> Option<(Sender, Place)> {
         let mut connections = self.connections();
-        connections.retain(|connection| !connection.sender.is_closed());
+        // One of an earlier trust ends with the last stream on it.
+        let trust = self.dialer.trust();
+        connections.retain(|connection| connection.trust == trust && !connection.sender.is_closed());
         connections.iter().find_map(Shared::take_place)
     }
 
-    async fn handshake(&self, connection: Connection) -> Result<Shared, hyper::Error> {
+    async fn handshake(&self, connection: Connection, trust: u64) -> Result<Shared, hyper::Error> {
         let (sender, mut connection) = http2::Builder::new(self.dialer.host.tasks().clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -182,7 +187,7 @@ impl Http2Pool {
                 tracing::info!(%error, "a connection to the API server ended");
             }
         });
-        Ok(Shared { sender, n_streams: Arc::default(), streams_max })
+        Ok(Shared { sender, n_streams: Arc::default(), streams_max, trust })
     }
 
     fn connections(&self) -> MutexGuard<'_, Vec<Shared>> {

@@ -202,8 +202,8 @@ fn command(subject: &Subject, dir: &TempDir, ops: SocketAddr) -> Result<Command>
             give("--tls-cert", own("own.pem"));
             give("--tls-key", own("own.key"));
             give("--tls-client-ca", own("own.pem"));
-            if subject.flag == "--revoked-certs" {
-                give("--revoked-certs", own("file"));
+            if ["--revoked-certs", "--callers"].contains(&subject.flag) {
+                give(subject.flag, own("file"));
             }
             command.args(["--addr", "127.0.0.1:0", "--internal-addr", "127.0.0.1:0", "--ops-addr", &ops.to_string()]);
         }

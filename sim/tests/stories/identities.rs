@@ -20,6 +20,7 @@ use crate::certificates::{NO_TLS, heard_of};
 
 const CLUSTERS: &str = "/etc/postern/clusters.json";
 const REVOKED: &str = "/etc/postern/revoked";
+const TARGET_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 const TOKEN: &str = "/etc/postern/token";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -126,6 +127,23 @@ fn a_hub_that_can_no_longer_prove_itself_loses_the_sessions_that_it_has() {
         aborted(&mut lost).within(secs(3)).await?;
         heard_of(&s, "edge-1/agent", "what its hub has shown is believed no longer")?;
         still_open(&s, "edge-2", &mut kept).await
+    });
+}
+
+#[test]
+fn an_api_server_whose_ca_is_trusted_no_longer_gets_no_new_request() {
+    World::new().cluster("edge-1", |c| c.tls_upstream()).version_1(Nothing(NO_TLS), Same).tell(async |s: Story| {
+        let mut watch = s.argocd().watch("edge-1", PODS, "").within(secs(1)).await?;
+        s.write_file("edge-1/agent", TARGET_CA, &NEW.ca);
+        s.pass(AT_ONCE).await;
+        let n_before = s.api("edge-1").requests().len();
+        s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::BAD_GATEWAY)?;
+        anyhow::ensure!(s.api("edge-1").requests().len() == n_before, "it was asked over an old connection");
+        still_open(&s, "edge-1", &mut watch).await?;
+        s.write_file("edge-1/agent", TARGET_CA, &ISSUED.ca);
+        s.pass(AT_ONCE).await;
+        s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+        Ok(())
     });
 }
 

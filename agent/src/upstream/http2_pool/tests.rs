@@ -96,7 +96,7 @@ async fn scripted(says: &[Says]) -> (Http2Pool, Script) {
             // The pool ended the connection.
             let _ = speak(far, &script).await;
         });
-        let shared = pool.handshake(near.expect("a connection")).await.expect("a handshake");
+        let shared = pool.handshake(near.expect("a connection"), 0).await.expect("a handshake");
         pool.connections().push(shared);
     }
     (pool, script)
