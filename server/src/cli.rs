@@ -246,7 +246,7 @@ life of the process.
 ## Files that change
 
 Every file that is named above is looked at four times a second and taken whole once two looks agree, so within half a second
-and a moment; the kubelet may need a minute or more to bring a changed Secret or ConfigMap, and never changes what is mounted
+and a moment: replace a file, for one that is written in place may be taken half. The kubelet may need a minute or more to bring a changed Secret or ConfigMap, and never changes what is mounted
 with `subPath`. New connections are judged by the new files, and sessions that would not be let in any longer end at once: those of a
 cluster or token that is gone, of a certificate that is revoked or whose CA is trusted no longer. Nobody else notices. Files with mistakes are
 refused whole with a line in the log for each and a metric, and what was there before stays. A file is at most 1 MiB.

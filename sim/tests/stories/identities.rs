@@ -178,6 +178,48 @@ fn a_token_in_a_file_is_rotated_and_nothing_breaks() {
 }
 
 #[test]
+fn what_runs_on_an_outdated_session_may_go_on_for_a_quarter_of_an_hour() {
+    let (old, new) = (tunnel_token("edge-1"), format!("{}new", tunnel_token("edge-1")));
+    let in_file = |token: &mut TunnelToken| *token = TunnelToken::File(TOKEN.to_owned());
+    let world = World::new().cluster("edge-1", |c| c.with(|config| in_file(&mut config.token)).offline());
+    world.version_1(Nothing("it has its token for life"), Nothing("its clusters are those that it began with")).tell(
+        async |s: Story| {
+            s.write_file("edge-1/agent", TOKEN, &old);
+            s.restart("edge-1/agent");
+            s.until_reachable("edge-1").within(REDIALLED).await?;
+            let mut watch = s.argocd().watch("edge-1", PODS, "").within(secs(1)).await?;
+            s.add_token("edge-1", &new);
+            s.pass(secs(2)).await;
+            s.write_file("edge-1/agent", TOKEN, &new);
+            s.pass(secs(10)).await;
+            s.drop_old_tokens("edge-1");
+            s.pass(minutes(13)).await;
+            still_open(&s, "edge-1", &mut watch).await?;
+            s.pass(minutes(4)).await;
+            aborted(&mut watch).within(secs(1)).await?;
+            s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+            Ok(())
+        },
+    );
+    World::new().tls().cluster("edge-1", |c| c).version_1(Nothing(NO_TLS), Nothing(NO_TLS)).tell(async |s: Story| {
+        let mut watch = s.argocd().watch("edge-1", PODS, "").within(secs(1)).await?;
+        let everybody = ["hub/server", "edge-1/agent"];
+        everybody.iter().for_each(|machine| s.trust(machine, &[&ISSUED, &NEW]));
+        s.pass(secs(10)).await;
+        s.certify("hub/server", &NEW.hub);
+        s.certify("edge-1/agent", &NEW.agent);
+        s.pass(secs(10)).await;
+        everybody.iter().for_each(|machine| s.trust(machine, &[&NEW]));
+        s.pass(minutes(13)).await;
+        still_open(&s, "edge-1", &mut watch).await?;
+        s.pass(minutes(4)).await;
+        aborted(&mut watch).within(secs(1)).await?;
+        s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+        Ok(())
+    });
+}
+
+#[test]
 fn a_clusters_file_of_digests_admits_the_tokens_that_they_are_of() {
     World::new().cluster("edge-1", |c| c).cold().version_1(Same, Nothing("its clusters are those that it began with")).tell(
         async |s: Story| {
