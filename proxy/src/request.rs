@@ -3,13 +3,16 @@
 //! Follows `NewRequestInfo` of k8s.io/apiserver (`pkg/endpoints/request/requestinfo.go`), for log lines, scheduling and
 //! policy; the request itself is forwarded as it came.
 
+mod creation;
 mod query;
 
 use std::borrow::Cow;
 
 use http::Method;
 
+pub use creation::is_apply;
 use query::{ListOptions, parameter};
+pub use query::{QUERY_PARAMETERS_MAX, has_too_many_parameters};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,9 @@ pub enum Class {
 /// The two roots of the resource API.
 const API_ROOTS: [&str; 2] = ["api", "apis"];
 
+/// The kinds of the core group that the API server leads through itself.
+const PROXIED: [&str; 3] = ["nodes", "pods", "services"];
+
 impl RequestInfo {
     /// Reads a request line. `path` is still percent-encoded, `query` has no `?`.
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Self {
@@ -76,6 +82,15 @@ impl RequestInfo {
         const SUBRESOURCES: [&str; 5] = ["attach", "exec", "proxy", "log", "portforward"];
         let subresource = self.resource.as_ref().is_some_and(|resource| SUBRESOURCES.contains(&resource.subresource.as_str()));
         subresource || matches!(self.verb.as_str(), "watch" | "proxy")
+    }
+
+    /// Whether what follows the name is for a node, pod or service behind the API server. Not for a `proxy` of other groups,
+    /// whose servers may read it in any way.
+    pub fn is_proxied(&self) -> bool {
+        self.resource.as_ref().is_some_and(|resource| {
+            let is_way = self.verb == "proxy" || resource.subresource == "proxy";
+            is_way && resource.group.is_empty() && PROXIED.contains(&resource.resource.as_str())
+        })
     }
 
     /// How urgent the request is; an upgrade is always interactive.
@@ -105,8 +120,8 @@ impl RequestInfo {
 
 /// Whether `path`, still percent-encoded, has one reading: no escapes, no empty segment, no `.` and no `..`.
 ///
-/// What follows a `proxy` subresource (or a name after the legacy `/proxy/`) is for another server and may have any form: no
-/// segment of it changes what the API server takes the request for.
+/// What follows a `proxy` subresource (or a name after the legacy `/proxy/`) of nodes, pods and services is for another server
+/// and may have any form: no segment of it changes what the API server takes the request for.
 pub fn is_plain(path: &str) -> bool {
     let Some(rest) = path.strip_prefix('/') else { return false };
     if rest.is_empty() {
@@ -115,7 +130,9 @@ pub fn is_plain(path: &str) -> bool {
     let parts: Vec<&str> = rest.split('/').collect();
     let proxied = Layout::of(&parts).and_then(|layout| {
         let kind_at = parts.len() - layout.kind.len();
-        match (layout.special_verb, layout.kind) {
+        let kind = layout.kind.first().filter(|kind| layout.group.is_empty() && PROXIED.contains(*kind));
+        match (layout.special_verb, kind.map_or(&[][..], |_| layout.kind)) {
+            (_, []) => None,
             (Some("proxy"), _) => Some(kind_at + 2),
             (_, [_, _, "proxy", ..]) => Some(kind_at + 3),
             (_, _) => None,

@@ -13,6 +13,8 @@ pub(crate) struct Asked {
     method: Method,
     uri: Uri,
     is_upgrade: bool,
+    /// Of a PATCH: a server-side apply, which creates what is not there.
+    is_apply: bool,
     flaw: Option<Flaw>,
     /// All headers of a request that impersonates.
     impersonating: Option<Box<HeaderMap>>,
@@ -26,6 +28,7 @@ impl Asked {
             method: request.method().clone(),
             uri: request.uri().clone(),
             is_upgrade: hygiene::upgrade(request.version(), headers).is_some(),
+            is_apply: request::is_apply(headers),
             flaw: Flaw::of(request),
             impersonating: hygiene::impersonation(headers).map(|_| Box::new(headers.clone())),
         }
@@ -63,8 +66,11 @@ fn judge_target(asked: &Asked, policy: &Policy) -> Result<(), Refused> {
     }
     let info = RequestInfo::parse(&asked.method, path, query);
     // API servers up to 1.21 split there, later ones drop what it stands in.
-    if query.is_some_and(|query| query.contains(';')) && !is_proxied(&info) {
+    if query.is_some_and(|query| query.contains(';')) && !info.is_proxied() {
         return Err(Refused::Unclear("its query has a semicolon"));
+    }
+    if request::has_too_many_parameters(path, query) {
+        return Err(Refused::Unclear("its query has too many parameters"));
     }
     if policy.read_only && !changes_nothing(asked, &info) {
         return Err(Refused::ReadOnly);
@@ -75,13 +81,28 @@ fn judge_target(asked: &Asked, policy: &Policy) -> Result<(), Refused> {
     if !policy.secrets && info.resource.as_ref().is_some_and(|resource| leads_to_secrets(&info.verb, resource)) {
         return Err(Refused::Secrets);
     }
+    judge_by_rules(asked, policy, info)
+}
+
+fn judge_by_rules(asked: &Asked, policy: &Policy, mut info: RequestInfo) -> Result<(), Refused> {
+    let path = asked.uri.path();
+    if let Some(resource) = info.resource.as_mut().filter(|_| matches!(info.verb.as_str(), "list" | "watch")) {
+        // The name is a selector's, and only servers that are known to heed selectors answer with that object alone.
+        if !heeds_selectors(&resource.group) {
+            resource.name.clear();
+        }
+    }
     let other = as_subresource(asked, &info);
-    let readings = || std::iter::once(&info).chain(&other);
-    if let Some(index) = policy.deny.iter().position(|rule| readings().any(|info| may_match(rule, info, path))) {
+    let mut creation = info.clone();
+    creation.verb = "create".to_owned();
+    let readings = |creates: bool| std::iter::once(&info).chain(&other).chain(creates.then_some(&creation));
+    let creates = info.may_create_too(asked.is_apply);
+    if let Some(index) = policy.deny.iter().position(|rule| readings(creates).any(|info| may_match(rule, info, path))) {
         return Err(Refused::Denied(index));
     }
+    let creates = info.creates_too(asked.is_apply);
     match &policy.allow {
-        Some(rules) if !readings().all(|info| rules.iter().any(|rule| surely_matches(rule, info, path))) => {
+        Some(rules) if !readings(creates).all(|info| rules.iter().any(|rule| surely_matches(rule, info, path))) => {
             Err(Refused::NotAllowed)
         }
         Some(_) | None => Ok(()),
@@ -96,9 +117,11 @@ fn as_subresource(asked: &Asked, info: &RequestInfo) -> Option<RequestInfo> {
     Some(other)
 }
 
-/// Whether what follows is for a server behind the API server.
-fn is_proxied(info: &RequestInfo) -> bool {
-    info.verb == "proxy" || info.resource.as_ref().is_some_and(|resource| resource.subresource == "proxy")
+/// Whether servers of a group narrow lists and watches by `fieldSelector=metadata.name=..`: those of Kubernetes itself do, other
+/// aggregated ones, and those of metrics, need not.
+fn heeds_selectors(group: &str) -> bool {
+    const GROUPS: [&str; 6] = ["", "apps", "autoscaling", "batch", "extensions", "policy"];
+    GROUPS.contains(&group) || (group.ends_with(".k8s.io") && !group.ends_with("metrics.k8s.io"))
 }
 
 /// The method counts beside the verb, which legacy paths such as `/api/v1/watch/` have whatever the method.
@@ -131,10 +154,11 @@ fn enters_pods(info: &RequestInfo) -> bool {
 
 /// Answers to writes show the object too, and whoever is a service account may read what it may.
 fn leads_to_secrets(verb: &str, resource: &Resource) -> bool {
-    let is_kubelet =
-        resource.group.is_empty() && resource.resource == "nodes" && (resource.subresource == "proxy" || verb == "proxy");
+    // The kubelet, or something that nobody knows: a proxy of an aggregated API may lead anywhere.
+    let is_harmless = resource.group.is_empty() && ["pods", "services"].contains(&resource.resource.as_str());
+    let is_way = (resource.subresource == "proxy" || verb == "proxy") && !is_harmless;
     (resource.group.is_empty() && resource.resource == "secrets")
-        || is_kubelet
+        || is_way
         || is_core(resource, "pods", "ephemeralcontainers")
         || is_core(resource, "serviceaccounts", "token")
 }
@@ -148,7 +172,11 @@ fn may_match(rule: &Rule, info: &RequestInfo, path: &str) -> bool {
     let covers = |resource: &Resource, namespaces: Option<&[String]>, names: Option<&[String]>| {
         let spans_namespaces = resource.namespace.is_empty() && may_be_namespaced(info, resource);
         let in_namespace = spans_namespaces || listed(namespaces, &resource.namespace);
-        in_namespace && (resource.name.is_empty() || listed(names, &resource.name))
+        // A proxied name is `name:port` or `scheme:name:port`.
+        let is_way = info.verb == "proxy" || resource.subresource == "proxy";
+        let is_named =
+            |names| listed(names, &resource.name) || (is_way && resource.name.split(':').any(|part| listed(names, part)));
+        in_namespace && (resource.name.is_empty() || is_named(names))
     };
     matches(rule, info, path, covers)
 }

@@ -99,12 +99,17 @@ pub(super) enum About {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[derive(Default)]
 struct Keys {
+    #[serde(deserialize_with = "given")]
     verbs: Option<Vec<String>>,
+    #[serde(deserialize_with = "given")]
     api_groups: Option<Vec<String>>,
+    #[serde(deserialize_with = "given")]
     resources: Option<Vec<String>>,
+    #[serde(deserialize_with = "given")]
     namespaces: Option<Vec<String>>,
+    #[serde(deserialize_with = "given")]
     resource_names: Option<Vec<String>>,
-    #[serde(rename = "nonResourceURLs")]
+    #[serde(rename = "nonResourceURLs", deserialize_with = "given")]
     non_resource_urls: Option<Vec<String>>,
 }
 
@@ -177,8 +182,13 @@ fn is_path(path: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err(format!("{path:?} is no path such as /version, /healthz/* or *")) }
 }
 
+/// A key with nothing after it is a mistake: it must not mean any.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
+}
+
 fn given_rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Rule>>, D::Error> {
-    // `allow:` with nothing after it allows nothing; it is no way to allow all.
+    // `allow:` with nothing after it is a mistake; it is no way to allow all.
     rules(deserializer).map(Some)
 }
 
@@ -241,6 +251,20 @@ deny:
             "impersonate: {uids: [a]}",
             "allow: 7",
             "",
+            "~",
+            "readOnly:",
+            "exec: ~",
+            "secrets: null",
+            "allow:",
+            "deny:",
+            "deny:\n- ",
+            "deny:\n- resources: [pods]\n  verbs:\n",
+            "deny:\n- resources: [pods]\n  apiGroups: null\n",
+            "deny:\n- namespaces: [a]\n  resources: ~\n",
+            "allow:\n- resources: [pods]\n  namespaces:\n",
+            "allow:\n- resources: [pods]\n  resourceNames:\n",
+            "allow:\n- nonResourceURLs:\n",
+            "allow:\n- resources: [~]\n",
         ];
         let told: Vec<_> = mistakes.iter().map(|text| read(text).expect_err(text).to_string()).collect();
         insta::assert_snapshot!("mistakes", told.join("\n"));
@@ -257,8 +281,6 @@ deny:
     #[test]
     fn allow_without_rules_is_not_the_same_as_no_allow() {
         assert!(read("allow: []").is_ok_and(|policy| policy.allow == Some(Vec::new())));
-        // Nothing after the key: nothing is allowed, or it is a mistake; never that all is.
-        assert!(read("allow:").map_or(true, |policy| policy.allow.is_some()));
     }
 
     #[test]

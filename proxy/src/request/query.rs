@@ -2,7 +2,20 @@
 
 use std::borrow::Cow;
 
-use super::unescaped;
+use http::Method;
+
+use super::{RequestInfo, unescaped};
+
+/// Parameters of a list or a watch that are read. Go 1.25 and later take a query with more than 10,000 for an empty one, so
+/// that a watch becomes a list; no client has a dozen. More cannot be read surely.
+pub const QUERY_PARAMETERS_MAX: usize = 1000;
+
+/// Whether a request could be a list or a watch, which its query decides, with more than [`QUERY_PARAMETERS_MAX`] parameters.
+pub fn has_too_many_parameters(path: &str, query: Option<&str>) -> bool {
+    let n_separators = query.map_or(0, |query| query.bytes().filter(|byte| *byte == b'&').count());
+    // Only what has a name in its path, or is no resource, is read without the query.
+    n_separators >= QUERY_PARAMETERS_MAX && matches!(RequestInfo::parse(&Method::GET, path, None).verb.as_str(), "list" | "watch")
+}
 
 /// What a query says of a list or a watch.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -74,7 +74,6 @@ fn a_plain_path_has_one_reading_up_to_what_is_proxied() {
         "/api/v1/namespaces/a/services/web:80/proxy/x//../%2F/%zz/",
         "/api/v1/nodes/n/proxy/",
         "/api/v1/proxy/namespaces/a/pods/b/..//%2e",
-        "/apis/x.example/v1/things/t/proxy/%41",
     ] {
         assert!(is_plain(plain), "{plain}");
     }
@@ -92,8 +91,30 @@ fn a_plain_path_has_one_reading_up_to_what_is_proxied() {
         "/api/v1/proxy/nodes/%6e/x",
         "/api/v1/namespaces/a/pods/b/prox%79/x",
         "/logs/proxy/%41",
+        "/apis/x.example/v1/things/t/proxy/%41",
+        "/apis/x.example/v1/namespaces/a/pods/b/proxy/../secrets",
+        "/apis/x.example/v1/proxy/nodes/n/%41",
+        "/api/v1/namespaces/a/configmaps/b/proxy/%41",
     ] {
         assert!(!is_plain(odd), "{odd}");
+    }
+}
+
+#[test]
+fn only_lists_and_watches_with_many_parameters_are_read_in_two_ways() {
+    let most = format!("watch=1{}", "&".repeat(QUERY_PARAMETERS_MAX - 1));
+    let more = format!("{most}&");
+    for (path, expected) in [
+        ("/api/v1/pods", true),
+        ("/api/v1/%70ods/", true),
+        ("/api/v1/watch/pods", true),
+        ("/apis/x.example/v1/namespaces/a/things", true),
+        ("/api/v1/namespaces/a/pods/b/exec", false),
+        ("/api/v1/namespaces/a/services/web/proxy/x", false),
+        ("/version", false),
+    ] {
+        assert_eq!(has_too_many_parameters(path, Some(&more)), expected, "{path}");
+        assert!(!has_too_many_parameters(path, Some(&most)) && !has_too_many_parameters(path, None), "{path}");
     }
 }
 

@@ -19,14 +19,13 @@ fn check(policy: &str, requests: &[&str]) {
 
 fn asked(request: &str) -> Asked {
     let (method, target) = request.split_once(' ').expect("method and target");
-    let (target, upgrade) = match target.strip_suffix(" upgrade") {
-        Some(target) => (target, true),
-        None => (target, false),
+    let (target, how) = target.split_once(' ').unwrap_or((target, ""));
+    let builder = Request::builder().method(method).uri(target);
+    let builder = match how {
+        "upgrade" => builder.header("connection", "Upgrade").header("upgrade", "websocket"),
+        "" => builder,
+        media_type => builder.header("content-type", media_type),
     };
-    let mut builder = Request::builder().method(method).uri(target);
-    if upgrade {
-        builder = builder.header("connection", "Upgrade").header("upgrade", "websocket");
-    }
     Asked::of(&builder.body(()).expect("a request"))
 }
 
@@ -156,6 +155,11 @@ fn without_secrets_no_answer_shows_one() {
             "GET /api/v1/namespaces/a/secrets/s/status",
             "POST /api/v1/namespaces/a/serviceaccounts/default/token",
             "PATCH /api/v1/namespaces/a/pods/b/ephemeralcontainers",
+            "+GET /apis/x.example/v1/namespaces/a/things/t/log",
+            "GET /apis/x.example/v1/namespaces/a/things/t/proxy/x",
+            "GET /apis/x.example/v1/namespaces/a/things/t/proxy/../../../secrets",
+            "GET /apis/x.example/v1/proxy/things/t",
+            "GET /apis/x.example/v1/namespaces/a/pods/t/proxy",
             "GET /api/v1/nodes/n/proxy/pods",
             "GET /api/v1/nodes/https:n:10250/proxy/",
             "GET /api/v1/proxy/nodes/n/pods",
@@ -245,6 +249,72 @@ fn a_denied_name_is_not_reached_without_being_named() {
             "POST /api/v1/namespaces/a/configmaps",
         ],
     );
+}
+
+#[test]
+fn names_behind_a_proxy_are_found_among_schemes_and_ports() {
+    check(
+        "deny: [{resourceNames: [web]}]",
+        &[
+            "+GET /api/v1/namespaces/a/services/shop:80/proxy/web",
+            "+GET /apis/rbac.authorization.k8s.io/v1/clusterroles/system:web",
+            "GET /api/v1/namespaces/a/services/web/proxy/",
+            "GET /api/v1/namespaces/a/services/web:80/proxy/",
+            "GET /api/v1/namespaces/a/services/https:web:443/proxy/",
+            "GET /api/v1/namespaces/a/pods/:web:/proxy/",
+            "GET /api/v1/proxy/namespaces/a/services/https:web:443/",
+        ],
+    );
+    check(
+        "allow: [{resources: [services/proxy], resourceNames: [web]}]",
+        &["+GET /api/v1/namespaces/a/services/web/proxy/", "GET /api/v1/namespaces/a/services/https:web:443/proxy/"],
+    );
+}
+
+#[test]
+fn a_selector_narrows_only_where_servers_are_known_to_heed_it() {
+    let selected = "?fieldSelector=metadata.name%3Dd";
+    let lists = ["/apis/apps/v1/namespaces/a/things", "/apis/discovery.k8s.io/v1/things", "/api/v1/things"];
+    check("deny: [{resourceNames: [c]}]", &lists.map(|list| format!("+GET {list}{selected}")).each_ref().map(String::as_str));
+    for list in ["/apis/x.example/v1/namespaces/a/things", "/apis/metrics.k8s.io/v1/pods", "/apis/k8s.io/v1/things"] {
+        check("deny: [{resourceNames: [c]}]", &[&format!("GET {list}{selected}"), &format!("+GET {list}/d")]);
+        check("allow: [{resourceNames: [d]}]", &[&format!("GET {list}{selected}&watch=1"), &format!("+GET {list}/d")]);
+    }
+}
+
+#[test]
+fn a_list_with_many_parameters_could_be_a_watch_and_is_refused() {
+    let parameters = |n: usize| format!("?watch=1{}", "&".repeat(n - 1));
+    let (most, more) = (parameters(request::QUERY_PARAMETERS_MAX), parameters(request::QUERY_PARAMETERS_MAX + 1));
+    let pods = "/api/v1/namespaces/a/pods";
+    check(
+        "allow: [{verbs: [create, watch, get], resources: ['*', '*/proxy']}]",
+        &[
+            &format!("+GET {pods}{most}"),
+            &format!("GET {pods}{more}"),
+            &format!("GET /api/v1/watch/namespaces/a/pods{more}"),
+            &format!("+GET {pods}/b/proxy/x{more}"),
+            &format!("+GET {pods}/b{more}"),
+        ],
+    );
+}
+
+#[test]
+fn what_creates_under_another_verb_is_judged_as_creating() {
+    const PATCH: &str = "PATCH /api/v1/namespaces/a/pods/b application/merge-patch+json";
+    const APPLY: &str = "PATCH /api/v1/namespaces/a/pods/b application/apply-patch+yaml";
+    const STATUS: &str = "PATCH /api/v1/namespaces/a/pods/b/status application/apply-patch+yaml";
+    const CBOR: &str = "PATCH /api/v1/namespaces/a/pods/b Application/Apply-Patch+cbor";
+    const POD: &str = "PUT /api/v1/namespaces/a/pods/b";
+    const LEASE: &str = "PUT /apis/coordination.k8s.io/v1/namespaces/a/leases/b";
+    let passing = |request: &str| format!("+{request}");
+    check("deny: [{verbs: [create], namespaces: [a]}]", &[&passing(PATCH), &passing(STATUS), APPLY, CBOR, POD, LEASE]);
+    check("deny: [{verbs: [patch], namespaces: [a]}]", &[PATCH, STATUS, APPLY, CBOR, &passing(POD), &passing(LEASE)]);
+    let ordinary = "allow: [{verbs: [get, list, watch, update, patch], resources: ['*', '*/status']}]";
+    check(ordinary, &[&passing(PATCH), &passing(STATUS), &passing(POD), APPLY, CBOR, LEASE]);
+    let both = "allow: [{verbs: [update, patch], resources: ['*']}, {verbs: [create], resources: ['*'], resourceNames: [b]}]";
+    check(both, &[&passing(APPLY), &passing(CBOR), &passing(LEASE), "POST /api/v1/namespaces/a/pods"]);
+    check("allow: [{verbs: [create], resources: ['*']}]", &[APPLY, LEASE]);
 }
 
 #[test]
@@ -384,7 +454,7 @@ proptest! {
             if judge(&asked, &policy, false).is_err() {
                 continue;
             }
-            let proxied = is_proxied(&RequestInfo::parse(&asked.method, asked.uri.path(), None));
+            let proxied = RequestInfo::parse(&asked.method, asked.uri.path(), None).is_proxied();
             // What is behind a proxied server's path is that server's.
             let readings = if proxied { vec![asked.uri.path().to_owned()] } else { readings(asked.uri.path()) };
             for path in readings {
