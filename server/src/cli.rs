@@ -228,14 +228,15 @@ default; an empty environment variable counts as not set. All mistakes are told 
 
 ## Clusters
 
-A JSON list, at most 1 MiB, of objects with these keys, in any case. Unknown keys are warned about and have no effect.
+A JSON list, at most 1 MiB, of objects with these keys, in any case. Unknown keys are warned about and have no
+effect, but one that looks like a slip of `certificates` or `impersonate` is a mistake.
 
 | key | default | meaning |
 |---|---|---|
 | `id` | | the cluster's name in paths: `/tunnel/ID/`; 1-63 of `a-z`, `0-9`, `.` and `-`, alphanumeric at each end |
 | `token` | | what its agents present; no two clusters have the same. `sha256:` and the 64 hexadecimal digits of its SHA-256 stand for it, so that the file holds no secret |
 | `tokens` | `[]` | a list of more tokens, beside `token` or for it: while one is rotated, old and new are both good |
-| `certificates` | `[]` | whose client certificate an agent must show beside a token: `uri:` and a URI of its subject alternative names, or `cn:` and its common name; one of the list is enough. Needs `--tls-client-ca`, and TLS that ends at this server: a gateway in front of it must pass it through |
+| `certificates` | | whose client certificate an agent must show beside a token: `uri:` and a URI of its subject alternative names, or `cn:` and its common name; one of the list is enough. Without the key the token is; `null` and an empty list are mistakes. Needs `--tls-client-ca`, and TLS that ends at this server: a gateway in front of it must pass it through |
 | `impersonate` | | as whom requests may ask to act: `{{\"users\": [], \"groups\": []}}`, each by its exact name, or users by `system:serviceaccount:NAMESPACE:*`. Nobody by default. The agent's `--guard` must allow the same |
 | `targetAddr` | `{}` | what a version 1 agent is asked to dial |
 | `alias` | | the name in logs and metrics for an `id` that breaks the rule above |

@@ -1,7 +1,7 @@
 //! The clusters file: a JSON list of `{"id", "token", "targetAddr", "alias"}` and what else a cluster may have.
 //!
-//! Keys are taken in any case and unknown ones are warned about, because files from the field rely on both. All else
-//! is strict: every mistake is told with its line, entry and key, and tokens are never echoed.
+//! Keys are taken in any case and unknown ones are warned about, because files from the field rely on both; but not those
+//! that look like a key that restricts a cluster. All else is strict: every mistake is told with its line, entry and key, and tokens are never echoed.
 
 mod entry;
 
@@ -151,6 +151,11 @@ impl Reading<'_> {
         };
         let tokens = token.into_iter().chain(more_tokens);
         let tokens: Vec<_> = tokens.filter_map(|(token, line)| self.token(line, index, &token)).collect();
+        if let Field::Given(names, line) = &entry.certificates
+            && names.is_empty()
+        {
+            self.fail(*line, index, "certificates", "is empty; without the key no certificate is needed".to_owned());
+        }
         let certificates = entry.certificates.given().unwrap_or_default();
         let certificates = certificates.into_iter().filter_map(|(name, line)| self.certificate(line, index, &name)).collect();
         let impersonate = match entry.impersonate {
@@ -240,11 +245,11 @@ mod tests {
 
     #[test]
     fn keys_are_taken_in_any_case_and_unknown_ones_are_warned_about() {
-        let text = r#"[{"ID": "edge-1", "Token": "t1", "targetaddr": "10.0.0.1:6443", "note": "x"}, {"id": "edge-2", "token": "t2", "alias": null}]"#;
+        let text = r#"[{"ID": "edge-1", "Token": "t1", "targetaddr": "10.0.0.1:6443", "duplicates": "x"}, {"id": "edge-2", "token": "t2", "alias": null}]"#;
         let clusters = parse("CLUSTERS", text).expect("a good list");
         let seen: Vec<_> = clusters.list.iter().map(|c| (c.id.as_str(), c.route.as_str(), c.target_addr.as_str())).collect();
         assert_eq!(seen, [("edge-1", "edge-1", "10.0.0.1:6443"), ("edge-2", "edge-2", TARGET_DEFAULT)]);
-        assert_eq!(clusters.warnings, ["CLUSTERS:1: [0].note is no known key, it has no effect"]);
+        assert_eq!(clusters.warnings, ["CLUSTERS:1: [0].duplicates is no known key, it has no effect"]);
     }
 
     #[test]
@@ -286,7 +291,12 @@ mod tests {
             {"id": "edge-12", "token": "sha256:HUSH"},
             {"id": "edge-13", "token": "t18", "impersonate": {"users": ["system:*"]}},
             {"id": "edge-14", "token": "t19", "impersonate": {"user": ["jane"]}},
-            {"id": "edge-15", "token": "t20", "impersonate": ["jane"]}
+            {"id": "edge-15", "token": "t20", "impersonate": ["jane"]},
+            {"id": "edge-16", "token": "t21", "certificates": null},
+            {"id": "edge-17", "token": "t22", "Certificates": []},
+            {"id": "edge-18", "token": "t23", "certificate": ["cn:x"], "impersonation": {}},
+            {"id": "edge-19", "token": "t24", "certs": ["cn:x"], "impersonates": {}},
+            {"id": "edge-20", "token": "t25", "client_certificates": ["cn:x"], "cetificates": ["cn:x"]}
         ]"#
         .replace("HUSH", &TokenDigest::of(&"hush-hush".into()).hex());
         let errors = parse("--clusters c.json", &text).expect_err("mistakes");

@@ -57,11 +57,16 @@ impl Entry {
                 "id" => take(&mut entry.id, value, line, "a string"),
                 "token" => take(&mut entry.token, value, line, "a string"),
                 "tokens" => take(&mut entry.tokens, value, line, "a list of strings"),
+                "certificates" if value.get() == "null" => {
+                    entry.certificates = Field::Wrong;
+                    Err("is null; without the key no certificate is needed".to_owned())
+                }
                 "certificates" => take(&mut entry.certificates, value, line, "a list of strings"),
                 "targetaddr" => take(&mut entry.target, value, line, "a string"),
                 "alias" => take(&mut entry.alias, value, line, "a string"),
                 "impersonate" => take(&mut entry.impersonate, value, line, "an object such as {\"users\": [], \"groups\": []}")
                     .map_err(|problem| with_cause::<Impersonation>(problem, value)),
+                other if let Some(meant) = meant(other) => Err(format!("is no known key; did you mean {meant}?")),
                 _ => {
                     let place = reading.place;
                     let warning = format!("{place}:{line}: [{index}].{key} is no known key, it has no effect");
@@ -74,6 +79,18 @@ impl Entry {
             }
         }
         Some(entry)
+    }
+}
+
+/// The key that restricts a cluster, if this one in lower case looks like a slip of it: it must not go unnoticed.
+fn meant(key: &str) -> Option<&'static str> {
+    let key: String = key.chars().filter(char::is_ascii_alphabetic).collect();
+    let key = key.strip_suffix('s').unwrap_or(&key);
+    let is_like = |start: &str, end: &str| key.starts_with(start) || key.ends_with(end);
+    if is_like("certif", "ficate") || key == "cert" {
+        Some("certificates")
+    } else {
+        is_like("imperson", "sonate").then_some("impersonate")
     }
 }
 
