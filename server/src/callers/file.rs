@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use host::watched::Contents;
 use ipnet::IpNet;
 use proxy::flags::ConfigError;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 use tunnel::id::ClusterId;
 
@@ -58,7 +58,13 @@ struct Entry {
 #[serde(deny_unknown_fields)]
 struct Allowed {
     clusters: Vec<Spanned<String>>,
+    #[serde(default, deserialize_with = "given")]
     verbs: Option<Vec<Spanned<String>>>,
+}
+
+/// A key with nothing after it is a mistake: it must not mean all.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Spanned<String>>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
 }
 
 /// Checks what was read of the file at `path`.
@@ -263,6 +269,8 @@ mod tests {
             "callers:\n- name: a\n  tokens: hush\n",
             "callers:\n- name: a\n  tokens: [[hush]]\n",
             "callers:\n- name: a\n  tokens: [x]\n  allow:\n  - verbs: [get]\n",
+            "callers:\n- name: a\n  tokens: [x]\n  allow:\n  - clusters: [a]\n    verbs:\n",
+            "callers:\n- name: a\n  tokens: [x]\n  allow:\n  - {clusters: [a], verbs: null}\n",
             "callers:\n- tokens: [hush]\n",
             "callers: []\n---\ncallers: []\n",
         ];

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::Request;
 use ipnet::IpNet;
 use proxy::hygiene;
-use proxy::request::RequestInfo;
+use proxy::request::{self, RequestInfo};
 
 use super::Presented;
 use crate::auth::{CertificateName, TokenDigest, Tokens};
@@ -93,8 +93,9 @@ impl fmt::Display for Denial {
 pub(crate) struct Need {
     /// As the API server reads it.
     verb: Box<str>,
-    /// It talks with a container, which is more than its verb says: a WebSocket begins with a GET.
-    connects: bool,
+    /// It does more than its verb says: it talks with a container, and a WebSocket begins with a GET, or it may create what it
+    /// changes.
+    creates: bool,
 }
 
 impl Need {
@@ -103,17 +104,15 @@ impl Need {
         let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
         let is_upgrade = hygiene::upgrade(request.version(), request.headers()).is_some();
         let subresource = info.resource.as_ref().map_or("", |resource| resource.subresource.as_str());
-        let connects = match subresource {
-            "exec" | "attach" | "portforward" => true,
-            "proxy" => is_upgrade,
-            _ => is_upgrade && info.verb == "proxy",
-        };
-        Self { verb: info.verb.as_str().into(), connects }
+        // Aggregated APIs have connections of their own (`virtualmachineinstances/vnc`); of all only a watch is a mere reading.
+        let connects = matches!(subresource, "exec" | "attach" | "portforward") || (is_upgrade && info.verb != "watch");
+        let creates = connects || info.creates_too(request::is_apply(request.headers()));
+        Self { verb: info.verb.as_str().into(), creates }
     }
 
-    /// `create` too for what connects, as API servers want it from Kubernetes 1.35 on.
+    /// `create` too for what connects, as API servers want it from Kubernetes 1.35 on, and for what may create.
     pub(crate) fn verbs(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(&*self.verb).chain(self.connects.then_some("create"))
+        std::iter::once(&*self.verb).chain(self.creates.then_some("create"))
     }
 }
 

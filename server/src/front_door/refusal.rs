@@ -25,6 +25,8 @@ pub(crate) enum Refusal {
     Fragment,
     /// The path and query are longer than the limit.
     TooLong { max: usize },
+    /// A list or a watch with more parameters than can be read surely.
+    ManyParameters { max: usize },
     /// A method that is never forwarded.
     BadMethod { method: String },
     /// The body is coded for its way in a manner that would be lost.
@@ -93,6 +95,13 @@ const FRAGMENT: Kind =
     kind("Fragment", StatusCode::BAD_REQUEST, "BadRequest", "the request target has a `#` (HTTP/1.1)", "never");
 const TOO_LONG: Kind =
     kind("TooLong", StatusCode::URI_TOO_LONG, "RequestURITooLong", "path and query are longer than 32 KiB", "never");
+const MANY_PARAMETERS: Kind = kind(
+    "ManyParameters",
+    StatusCode::BAD_REQUEST,
+    "BadRequest",
+    "a list or watch has more than 1000 query parameters, which API servers may drop",
+    "never",
+);
 const BAD_METHOD: Kind = kind(
     "BadMethod",
     StatusCode::BAD_REQUEST,
@@ -206,6 +215,7 @@ pub(crate) const KINDS: [Kind; 22] = [
     CROSS_SITE,
     FRAGMENT,
     TOO_LONG,
+    MANY_PARAMETERS,
     BAD_METHOD,
     CODED,
     BODY_TOO_LARGE,
@@ -234,6 +244,7 @@ impl Refusal {
             Self::CrossSite => CROSS_SITE,
             Self::Fragment => FRAGMENT,
             Self::TooLong { .. } => TOO_LONG,
+            Self::ManyParameters { .. } => MANY_PARAMETERS,
             Self::BadMethod { .. } => BAD_METHOD,
             Self::Coded => CODED,
             Self::BodyTooLarge { .. } => BODY_TOO_LARGE,
@@ -264,6 +275,7 @@ impl Refusal {
             }
             Self::Fragment => "a request target has no fragment: write # as %23".to_owned(),
             Self::TooLong { max } => format!("path and query are longer than {max} bytes"),
+            Self::ManyParameters { max } => format!("a list or watch has more than {max} query parameters"),
             Self::BadMethod { method } => format!("{method} is not forwarded"),
             Self::Coded => "a body has no transfer coding but chunked, once".to_owned(),
             Self::BodyTooLarge { max } => format!("the body is longer than {max} bytes (request-body-max)"),
@@ -331,6 +343,7 @@ impl Refusal {
             | Self::CrossSite
             | Self::Fragment
             | Self::TooLong { .. }
+            | Self::ManyParameters { .. }
             | Self::BadMethod { .. }
             | Self::Coded
             | Self::BodyTooLarge { .. }
@@ -367,6 +380,7 @@ mod tests {
             Refusal::CrossSite,
             Refusal::Fragment,
             Refusal::TooLong { max: 1 },
+            Refusal::ManyParameters { max: 1 },
             Refusal::Coded,
             Refusal::BodyTooLarge { max: 1 },
             Refusal::Stalled { max: Duration::from_secs(1) },

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::Uri;
 use http::uri::PathAndQuery;
 use proxy::head::TARGET_BYTES_MAX;
+use proxy::request::{self, QUERY_PARAMETERS_MAX};
 use tunnel::id::ClusterId;
 
 use crate::config::ClusterConfig;
@@ -38,6 +39,9 @@ impl Routes {
         // The API server's root may be asked for without its slash.
         let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
         let rest = PathAndQuery::try_from(rest).map_err(|_| Refusal::BadPath)?;
+        if request::has_too_many_parameters(rest.path(), rest.query()) {
+            return Err(Refusal::ManyParameters { max: QUERY_PARAMETERS_MAX });
+        }
         match self.0.get(&name) {
             Some(cluster) => Ok((cluster.clone(), rest)),
             None if name.is_empty() => Err(Refusal::BadPath),
@@ -109,5 +113,16 @@ mod tests {
         assert_eq!(route("/tunnel/edge-2/api"), Err(Refusal::UnknownCluster { cluster: "edge-2".into() }));
         let long = format!("/tunnel/edge-1/{}", "x".repeat(33 * 1024));
         assert_eq!(route(&long), Err(Refusal::TooLong { max: 32 * 1024 }));
+    }
+
+    #[test]
+    fn a_list_with_many_parameters_might_be_a_watch_and_is_refused_whoever_has_the_cluster() {
+        let many = format!("?{}", "&".repeat(QUERY_PARAMETERS_MAX));
+        for cluster in ["edge-1", "edge-2"] {
+            let refused = Err(Refusal::ManyParameters { max: QUERY_PARAMETERS_MAX });
+            assert_eq!(route(&format!("/tunnel/{cluster}/api/v1/pods{many}")), refused);
+        }
+        let exec = format!("/api/v1/namespaces/a/pods/b/exec{many}");
+        assert_eq!(route(&format!("/tunnel/edge-1{exec}")), Ok(("edge-1".into(), exec)));
     }
 }

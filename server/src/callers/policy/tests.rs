@@ -105,8 +105,8 @@ fn credentials_of_two_callers_are_nobodys() {
 #[test]
 fn what_a_caller_may_do_is_the_sum_of_its_rules() {
     let policy = policy();
-    let lacks = |caller: usize, cluster: &str, verb: &str, connects| {
-        let need = Need { verb: verb.into(), connects };
+    let lacks = |caller: usize, cluster: &str, verb: &str, creates| {
+        let need = Need { verb: verb.into(), creates };
         policy.callers[caller].lacks(cluster, &need).map(str::to_owned)
     };
     assert_eq!(lacks(0, "anything", "deletecollection", true), None);
@@ -139,7 +139,27 @@ fn what_talks_with_a_container_needs_create_however_it_begins() {
     assert_eq!(need("GET", "/api/v1/nodes/n/proxy/exec/default/web/main", true), "get create");
     assert_eq!(need("GET", "/api/v1/proxy/nodes/n/exec", true), "proxy create");
     assert_eq!(need("GET", "/api/v1/nodes/n/proxy/metrics", false), "get");
+    let console = "/apis/subresources.kubevirt.io/v1/namespaces/a/virtualmachineinstances/vm/console";
+    assert_eq!(need("GET", console, true), "get create");
+    assert_eq!(need("GET", "/version", true), "get create");
     assert_eq!(need("GET", "/api/v1/pods?watch=1", true), "watch");
     assert_eq!(need("HEAD", pod, false), "get");
     assert_eq!(need("GET", "/version", false), "get");
+}
+
+#[test]
+fn what_may_create_needs_create_however_it_does() {
+    let need = |method: &str, path: &str, media_type: &str| {
+        let request = Request::builder().method(method).uri(path).header("content-type", media_type);
+        let need = Need::of(&request.body(()).expect("a request"));
+        need.verbs().collect::<Vec<_>>().join(" ")
+    };
+    let pod = "/api/v1/namespaces/default/pods/web";
+    for media_type in ["application/apply-patch+yaml", "application/apply-patch+cbor"] {
+        assert_eq!(need("PATCH", pod, media_type), "patch create");
+    }
+    assert_eq!(need("PATCH", pod, "application/merge-patch+json"), "patch");
+    assert_eq!(need("PATCH", &format!("{pod}/status"), "application/apply-patch+yaml"), "patch");
+    assert_eq!(need("PUT", pod, "application/json"), "update");
+    assert_eq!(need("PUT", "/apis/rbac.authorization.k8s.io/v1/clusterroles/admin", "application/json"), "update create");
 }
