@@ -176,8 +176,7 @@ fn a_callers_certificate_that_is_good_no_longer_cuts_what_runs_by_it() {
 
 #[test]
 fn a_caller_does_what_its_rules_allow_where_they_allow_it() {
-    let rules =
-        json!([{ "clusters": ["edge-*"], "verbs": ["get", "list", "watch"] }, { "clusters": ["test"], "verbs": ["create"] }]);
+    let rules = json!([{ "clusters": ["edge-*"], "verbs": ["get", "list", "watch", "patch"] }, { "clusters": ["test"], "verbs": ["create"] }]);
     let file = both(&rules, &everything());
     let world = World::new().hub(|hub| hub.callers(&file)).cluster("edge-1", |c| c).cluster("test", |c| c);
     world.cluster("other", |c| c).version_1(Same, Nothing(ANYBODY)).tell(async |s: Story| {
@@ -189,6 +188,14 @@ fn a_caller_does_what_its_rules_allow_where_they_allow_it() {
         anyhow::ensure!(status(kubectl.get("other", PODS)).await? == StatusCode::FORBIDDEN);
         let refused = kubectl.post("edge-1", PODS, "{}").within(secs(1)).await?.expect(StatusCode::FORBIDDEN)?.text();
         anyhow::ensure!(refused.contains("may not create in cluster edge-1") && refused.contains("VerbDenied"), "{refused}");
+        let patch = |media_type| {
+            let patch = kubectl.request(Method::PATCH, &format!("/tunnel/edge-1{PODS}/new")).header("content-type", media_type);
+            status(patch.body("{}"))
+        };
+        anyhow::ensure!(patch("application/merge-patch+json").await? == StatusCode::NOT_FOUND, "there is nothing to patch");
+        anyhow::ensure!(patch("application/apply-patch+yaml").await? == StatusCode::FORBIDDEN, "an apply creates");
+        let many = format!("{PODS}?watch=1{}", "&".repeat(1000));
+        anyhow::ensure!(status(kubectl.get("edge-1", &many)).await? == StatusCode::BAD_REQUEST, "a watch, or a list?");
         let refused = kubectl.exec("edge-1", "web-0", &["cat"]).within(secs(1)).await.err().context("an exec passed as a get")?;
         anyhow::ensure!(refused.to_string().contains("may not create"), "{refused}");
         anyhow::ensure!(s.api("edge-1").n_execs() == 0 && s.api("other").requests().is_empty());

@@ -152,6 +152,21 @@ fn a_denied_namespace_is_seen_by_no_path() {
 }
 
 #[test]
+fn where_creating_is_denied_an_apply_and_a_put_create_nothing_either() {
+    world().version_1(Nothing(UNGUARDED), Same).tell(async |s: Story| {
+        policy_is(&s, "deny: [{verbs: [create], namespaces: [default]}]").await?;
+        let new = format!("{PODS}/new");
+        let of = |method, media_type| call(&s, method, &new).header("content-type", media_type).body("{}");
+        for media_type in ["application/apply-patch+yaml", "application/apply-patch+cbor"] {
+            refused(&s, of(Method::PATCH, media_type)).await?;
+        }
+        refused(&s, of(Method::PUT, "application/json")).await?;
+        of(Method::PATCH, "application/merge-patch+json").within(secs(1)).await?.expect(StatusCode::NOT_FOUND)?;
+        Ok(())
+    });
+}
+
+#[test]
 fn a_policy_with_mistakes_changes_nothing() {
     world().version_1(Nothing(UNGUARDED), Same).tell(async |s: Story| {
         policy_is(&s, "secrets: false").await?;
