@@ -301,7 +301,10 @@ Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` wh
             .iter()
             .map(|(name, labels, meaning)| format!("| `{name}` | {labels} | {meaning} |\n"))
             .collect::<String>(),
-        KINDS.map(|kind| format!("| `{}` | {} | {} | {} |\n", kind.label, kind.status.as_u16(), kind.when, kind.retry)).concat(),
+        KINDS
+            .iter()
+            .map(|kind| format!("| `{}` | {} | {} | {} |\n", kind.label, kind.status.as_u16(), kind.when, kind.retry))
+            .collect::<String>(),
     )
 }
 

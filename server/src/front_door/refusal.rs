@@ -210,7 +210,7 @@ const TIMEOUT: Kind = kind(
 );
 
 /// Every kind, for REFERENCE.md.
-pub(crate) const KINDS: [Kind; 22] = [
+pub(crate) const KINDS: &[Kind] = &[
     BAD_PATH,
     CROSS_SITE,
     FRAGMENT,
