@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use host::certificate::PeerCertificate;
 use host::tls::ServerTls;
-use host::{Arrival, Connection, Drain, Host, Late, TrustedProxies};
+use host::{Arrival, Connection, Drain, Host, Late, Place, Places, TrustedProxies};
 use http::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -66,6 +66,8 @@ pub(crate) struct SessionLimits {
     process_budget: Arc<Budget>,
     silence_max: Duration,
     drain_max: Duration,
+    /// Taken before the upgrade: who sends no hello has a place too.
+    of_cluster: Places<ClusterId>,
     /// Tells agents that two sessions are with the same process.
     name: String,
     next_id: AtomicU64,
@@ -79,6 +81,7 @@ impl SessionLimits {
             process_budget,
             silence_max: config.silence_max,
             drain_max: config.drain_max,
+            of_cluster: Places::new(SESSIONS_PER_CLUSTER_MAX),
             name: format!("postern-server/{} {chance:016x}", env!("CARGO_PKG_VERSION")),
             next_id: AtomicU64::new(1),
         }
@@ -100,6 +103,8 @@ struct Admitted {
     cluster: ClusterId,
     /// By what.
     credential: Credential,
+    /// Kept to the session's end.
+    _place: Place<ClusterId>,
 }
 
 /// A "no", and how long it has to wait.
@@ -196,25 +201,22 @@ impl Agents {
                 return Err((Box::new(text(status, &denied.to_string())), delay));
             }
         };
-        let not_now = match late {
-            _ if self.drain.is_started() => Some("the server is stopping"),
-            Late::Draining => Some("the server is stopping"),
-            Late::Crowded => Some("too many agents connect at once"),
-            Late::No if self.registry.n_sessions(&cluster) >= SESSIONS_PER_CLUSTER_MAX => {
-                Some("the cluster has too many sessions")
-            }
-            Late::No => None,
+        let place = match late {
+            _ if self.drain.is_started() => Err("the server is stopping"),
+            Late::Draining => Err("the server is stopping"),
+            Late::Crowded => Err("too many agents connect at once"),
+            Late::No => self.sessions.of_cluster.take(&cluster).ok_or("the cluster has too many sessions"),
         };
-        if let Some(why) = not_now {
+        let place = place.map_err(|why| {
             let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
             response.headers_mut().insert(RETRY_AFTER, RETRY_SOON);
-            return Err((Box::new(response), Duration::ZERO));
-        }
+            (Box::new(response), Duration::ZERO)
+        })?;
         let is_websocket = request.method() == Method::GET
             && hygiene::upgrade(request.version(), headers) == Some(Upgrade::WebSocket)
             && headers.get("sec-websocket-version").is_some_and(|version| version == "13");
         match headers.get("sec-websocket-key") {
-            Some(key) if is_websocket => Ok((Admitted { cluster, credential }, derive_accept_key(key.as_bytes()))),
+            Some(key) if is_websocket => Ok((Admitted { cluster, credential, _place: place }, derive_accept_key(key.as_bytes()))),
             _ => refused(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket (version 13) for agents"),
         }
     }
@@ -234,7 +236,7 @@ impl Agents {
 
     /// Holds a session from its hello to its end.
     async fn hold(&self, id: SessionId, admitted: &Admitted, protocol: Protocol, upgraded: hyper::upgrade::Upgraded) {
-        let Admitted { cluster, credential } = admitted;
+        let Admitted { cluster, credential, _place } = admitted;
         let Ok(parts) = upgraded.downcast::<TokioIo<Connection>>() else {
             tracing::error!("an agent's connection is not of the kind that was accepted");
             return;

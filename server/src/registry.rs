@@ -238,6 +238,7 @@ impl Registry {
     }
 
     /// How many sessions of a cluster are there, whatever their state.
+    #[cfg(test)]
     pub(crate) fn n_sessions(&self, cluster: &ClusterId) -> usize {
         self.clusters().get(cluster).map_or(0, |cluster| cluster.sessions.len())
     }
