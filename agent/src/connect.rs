@@ -30,6 +30,8 @@ const CALM: Duration = Duration::from_secs(30);
 enum Turn {
     Ended,
     DialAnother,
+    /// Another is dialled in a while, with what has changed of the files; this one serves until then.
+    IdentityChanged,
     /// Another is dialled beside it, at once, and given up if this one is heard before.
     Suspect,
     Drain,
@@ -101,19 +103,20 @@ pub(crate) async fn stay_connected(agent: Arc<Agent>, mut drain: Drain) {
                 if was_calm {
                     backoff.reset();
                 }
-                let suspect = match turn {
+                let (suspect, wait) = match turn {
                     Turn::Drain => break,
-                    Turn::Ended => None,
-                    Turn::DialAnother => Some(false),
-                    Turn::Suspect => Some(true),
+                    Turn::Suspect => (Some(true), Duration::ZERO),
+                    Turn::DialAnother if was_calm => (Some(false), Duration::ZERO),
+                    // A fleet is given a new CA at one and the same moment.
+                    Turn::IdentityChanged => {
+                        (Some(false), Backoff::new(UNANSWERED_MAX, UNANSWERED_MAX).next(agent.host.chance()))
+                    }
+                    // A hub that sends everybody on at once must not be dialled in a circle.
+                    Turn::DialAnother => (Some(false), backoff.next_up_to(UNANSWERED_MAX, agent.host.chance())),
+                    Turn::Ended => (None, backoff.next_up_to(UNANSWERED_MAX, agent.host.chance())),
                 };
                 old = suspect.map(|suspect| Old { handle, identity, began, suspect });
-                match suspect {
-                    Some(true) => Duration::ZERO,
-                    Some(false) if was_calm => Duration::ZERO,
-                    // A hub that sends everybody on at once must not be dialled in a circle.
-                    Some(false) | None => backoff.next_up_to(UNANSWERED_MAX, agent.host.chance()),
-                }
+                wait
             }
         };
         tokio::select! {
@@ -167,7 +170,7 @@ async fn watch(agent: &Agent, session: &SessionHandle, identity: u64, began: Ins
         }
         () = agent.dialer.identity_changed(identity) => {
             tracing::info!("what the hub is shown or known by has changed; another session is dialled with it");
-            Turn::DialAnother
+            Turn::IdentityChanged
         }
         () = too_old => {
             tracing::info!("the session is renewed before it is too old");

@@ -124,7 +124,7 @@ fn a_hub_that_can_no_longer_prove_itself_loses_the_sessions_that_it_has() {
         let mut lost = s.argocd().watch("edge-1", PODS, "").within(secs(1)).await?;
         let mut kept = s.argocd().watch("edge-2", PODS, "").within(secs(1)).await?;
         s.trust("edge-1/agent", &[&NEW]);
-        aborted(&mut lost).within(secs(3)).await?;
+        aborted(&mut lost).within(secs(8)).await?;
         heard_of(&s, "edge-1/agent", "what its hub has shown is believed no longer")?;
         still_open(&s, "edge-2", &mut kept).await
     });

@@ -20,8 +20,8 @@ const REVOKED: &str = "/etc/postern/revoked";
 const TUNNEL_TOKEN: &str = "/etc/postern/token";
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// How often files are looked at, and a moment.
-const NOTICED: std::time::Duration = secs(2);
+/// How often files are looked at, how long agents may wait before they show what is new, and a moment.
+const NOTICED: std::time::Duration = secs(8);
 
 #[test]
 fn a_ca_is_replaced_without_a_restart_and_sessions_go_on() {
@@ -61,6 +61,24 @@ fn a_ca_is_replaced_without_a_restart_and_sessions_go_on() {
         s.pass(secs(10)).await;
         let refused = s.kubectl().get("edge-2", "/version").within(secs(11)).await?;
         refused.expect(StatusCode::SERVICE_UNAVAILABLE).context("an old certificate was believed")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_fleet_that_is_given_a_new_ca_at_once_does_not_dial_at_once() {
+    let clusters = ["edge-1", "edge-2", "edge-3", "edge-4", "edge-5", "edge-6"];
+    let world = clusters.into_iter().fold(World::new().tls(), |world, cluster| world.cluster(cluster, |c| c));
+    world.version_1(Nothing(NO_TLS), Nothing(NO_TLS)).tell(async |s: Story| {
+        // As long as a session must live to be called calm.
+        s.pass(secs(31)).await;
+        let n_before = n_told(&s, "connected to the hub");
+        clusters.iter().for_each(|cluster| s.trust(&format!("{cluster}/agent"), &[&ISSUED, &NEW]));
+        s.pass(secs(1)).await;
+        let n_at_once = n_told(&s, "connected to the hub") - n_before;
+        anyhow::ensure!(n_at_once <= clusters.len() / 2, "{n_at_once} have dialled within a second");
+        s.pass(NOTICED).await;
+        anyhow::ensure!(n_told(&s, "connected to the hub") - n_before == clusters.len(), "somebody has not dialled");
         Ok(())
     });
 }
