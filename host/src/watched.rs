@@ -125,7 +125,8 @@ impl<T: Send + Sync + 'static> Watched<T> {
         self.changed.clone().notified_owned()
     }
 
-    fn take(&self, contents: &Contents) {
+    /// Whether the contents were good.
+    fn take(&self, contents: &Contents) -> bool {
         match (self.build)(contents) {
             Ok(value) => {
                 tracing::info!(what = self.name, files = ?self.paths, "changed files were taken");
@@ -133,6 +134,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
                 self.n_changes.fetch_add(1, Ordering::Release);
                 self.host.ledger().taken(self.name);
                 self.changed.notify_waiters();
+                true
             }
             Err(mistakes) => {
                 self.host.ledger().refused(self.name);
@@ -143,8 +145,15 @@ impl<T: Send + Sync + 'static> Watched<T> {
                 if let n_more @ 1.. = mistakes.lines().count().saturating_sub(MISTAKES_TOLD_MAX) {
                     tracing::warn!(what = self.name, n_more, "the refused files have more mistakes");
                 }
+                false
             }
         }
+    }
+
+    /// The files say again what the value was made of.
+    fn restore(&self) {
+        tracing::info!(what = self.name, files = ?self.paths, "the files are again what they were before they were refused");
+        self.host.ledger().taken(self.name);
     }
 
     fn value(&self) -> MutexGuard<'_, Arc<T>> {
@@ -162,6 +171,8 @@ impl<T> Drop for Watched<T> {
 /// Looks again and again, until nobody has the value any longer.
 async fn follow<T: Send + Sync + 'static>(watched: Weak<Watched<T>>, mut judged: Contents) {
     let mut last: Option<Contents> = None;
+    // What the value was made of, while it is not what was judged last.
+    let mut good: Option<Contents> = None;
     loop {
         let Some(changed) = watched.upgrade().map(|watched| watched.changed()) else { return };
         // Its own changes wake it too, which does no harm.
@@ -172,7 +183,14 @@ async fn follow<T: Send + Sync + 'static>(watched: Weak<Watched<T>>, mut judged:
         if seen.same(&judged) {
             last = None;
         } else if is_settled {
-            watched.take(&seen);
+            if good.as_ref().is_some_and(|good| good.same(&seen)) {
+                watched.restore();
+                good = None;
+            } else if watched.take(&seen) {
+                good = None;
+            } else {
+                good.get_or_insert(judged);
+            }
             (judged, last) = (seen, None);
         } else {
             last = Some(seen);
@@ -343,9 +361,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_put_back_as_it_was_is_stale_no_longer() {
-        let (host, watched) = watch(&[Ok("old"), Ok("bad"), Ok("bad"), Ok("old")]);
-        timeout(8 * LOOK_INTERVAL, watched.changed()).await.expect("taken again");
-        assert_eq!((watched.get().as_str(), host.ledger().accounts()["test"].is_stale), ("old", false));
+    async fn what_is_put_back_as_it_was_is_stale_no_longer_and_no_change() {
+        let reads = [Ok("old"), Ok("bad"), Ok("bad"), Ok("bad again"), Ok("bad again"), Ok("old"), Ok("old"), Ok("new")];
+        let (host, watched) = watch(&reads);
+        let changed = watched.changed();
+        let stale_after = async |looks: u32| {
+            timeout(looks * LOOK_INTERVAL, watched.changed()).await.expect_err("nothing has changed");
+            host.ledger().accounts()["test"].is_stale
+        };
+        timeout(LOOK_INTERVAL / 2, watched.changed()).await.expect_err("between two looks");
+        assert!(stale_after(4).await && !stale_after(2).await);
+        assert_eq!((watched.get().as_str(), watched.n_changes()), ("old", 0));
+        timeout(3 * LOOK_INTERVAL, changed).await.expect("something new");
+        assert_eq!((watched.get().as_str(), watched.n_changes()), ("new", 1));
     }
 }
