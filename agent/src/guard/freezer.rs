@@ -67,7 +67,13 @@ impl Freezer {
     /// If the order of before could not be taken back: then it still holds.
     pub(crate) fn unfreeze(&self) -> io::Result<()> {
         match self.path.as_ref().map_or(Ok(()), |path| self.host.remove_file(path)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // It may be gone all the same, and the next process would begin without the freeze that this one keeps.
+                if let Err(error) = self.path.as_ref().map_or(Ok(()), |path| self.host.write_file(path, CONTENT)) {
+                    tracing::warn!(%error, "the freeze goes on, perhaps only as long as this process");
+                }
+                return Err(error);
+            }
             Ok(()) | Err(_) => {}
         }
         tracing::warn!("the freeze by order is over");
@@ -78,5 +84,59 @@ impl Freezer {
     fn set(&self, is_frozen: bool) {
         self.is_frozen.store(is_frozen, Ordering::Release);
         self.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::SystemTime;
+
+    use host::{BoxFuture, Connection, Listen, System, Tasks};
+
+    use super::*;
+
+    /// A disk with room for one file, whose folder cannot be synced once it is removed.
+    #[derive(Default)]
+    struct Disk {
+        is_there: AtomicBool,
+    }
+
+    impl System for Disk {
+        fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            unimplemented!("no network")
+        }
+        fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Connection>> {
+            unimplemented!("no network")
+        }
+        fn listen(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listen>>> {
+            unimplemented!("no network")
+        }
+        fn read_file(&self, _: &str) -> io::Result<Vec<u8>> {
+            if self.is_there.load(Ordering::Relaxed) { Ok(CONTENT.to_vec()) } else { Err(io::ErrorKind::NotFound.into()) }
+        }
+        fn write_file(&self, _: &str, _: &[u8]) -> io::Result<()> {
+            self.is_there.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        fn remove_file(&self, _: &str) -> io::Result<()> {
+            self.is_there.store(false, Ordering::Relaxed);
+            Err(io::Error::other("the folder was not synced"))
+        }
+        fn wall_clock(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH
+        }
+        fn chance(&self) -> u64 {
+            4
+        }
+    }
+
+    #[test]
+    fn a_freeze_that_could_not_be_ended_outlives_the_process_too() {
+        let host = Host::new(Arc::new(Disk::default()), Tasks::new());
+        let freezer = Freezer::new(&host, Some("/state"));
+        freezer.freeze().expect("written");
+        freezer.unfreeze().expect_err("the folder was not synced");
+        assert!(freezer.is_frozen() && Freezer::new(&host, Some("/state")).is_frozen());
     }
 }
