@@ -1,6 +1,7 @@
 //! The front door: where callers arrive. TLS or plain by the first byte, HTTP/1.1 or HTTP/2, then route and forward.
 
 mod fragment;
+mod idleness;
 pub(crate) mod refusal;
 mod route;
 
@@ -33,6 +34,7 @@ use crate::forward::{ANONYMOUS, Caller, Forward};
 use crate::limits::Guesses;
 use crate::roster::Roster;
 use fragment::Watched;
+use idleness::{Counting, Streams};
 use refusal::Refusal;
 pub(crate) use route::Routes;
 
@@ -51,7 +53,7 @@ const H2_SEND_BUFFER: usize = 64 * 1024;
 /// How long a head may take to come, and a first byte: a slow link needs seconds, an attacker takes for ever.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long an HTTP/1.1 connection may be idle between requests: longer than the 90 s of Go's client, so that it is the
+/// How long a connection may be idle between requests: longer than the 90 s of Go's client, so that it is the
 /// caller who closes, and never a request that meets a closing connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -90,17 +92,16 @@ impl FrontDoor {
                 return;
             }
         };
-        let arrived = Arrived { peer, certificate: certificate.map(|certificate| Arc::new(Shown::new(certificate))) };
+        let arrived = Arrived { peer, arrival, certificate: certificate.map(|certificate| Arc::new(Shown::new(certificate))) };
         let (connection, fragments) = Watched::new(connection);
         let (asks, asked) = watch::channel(false);
         let service = {
             let front_door = self.clone();
             service_fn(move |request: Request<Incoming>| {
                 asks.send_replace(true);
-                arrival.settle();
                 let (front_door, arrived) = (front_door.clone(), arrived.clone());
                 let was_cut = fragments.was_cut(request.method(), request.uri());
-                async move { Ok::<_, Infallible>(front_door.answer(&arrived, request, late, was_cut).await) }
+                async move { Ok::<_, Infallible>(front_door.answer(&arrived, request, was_cut).await) }
             })
         };
         let served = self.converse(connection, service, late, asked.clone());
@@ -132,7 +133,8 @@ impl FrontDoor {
         F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     {
         let mut drain = self.drain.clone();
-        let builder = builder(&self.host);
+        let streams = Arc::<Streams>::default();
+        let builder = builder(&self.host, &streams);
         let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(connection), service));
         let has_to_go = async {
             match late {
@@ -147,9 +149,11 @@ impl FrontDoor {
         tokio::select! {
             biased;
             () = has_to_go => {}
+            () = streams.idle() => {}
             ended = connection.as_mut() => return ended,
         }
         connection.as_mut().graceful_shutdown();
+        // Who does not say that it has heard is given up as one that answers no ping.
         connection.await
     }
 
@@ -165,7 +169,7 @@ impl FrontDoor {
         }
     }
 
-    async fn answer(&self, arrived: &Arrived, request: Request<Incoming>, late: Late, was_cut: bool) -> Response<Body> {
+    async fn answer(&self, arrived: &Arrived, request: Request<Incoming>, was_cut: bool) -> Response<Body> {
         if !Routes::is_tunnel(request.uri()) {
             return match &self.admin {
                 Some(admin) => admin.answer(&request),
@@ -186,11 +190,15 @@ impl FrontDoor {
         let mut caller = Caller { peer, name: ANONYMOUS.into(), admission: None };
         // Before a word about the server's own state, which would tell a cluster that is there from one that is not.
         let (cluster, refusal) = match self.admit(arrived.certificate.as_ref(), &mut caller, &request, routed) {
-            Ok(cluster) => match late {
+            Ok(cluster) => match arrived.arrival.late() {
                 _ if self.drain.is_started() => (cluster.to_string(), Refusal::Draining),
                 Late::Draining => (cluster.to_string(), Refusal::Draining),
                 Late::Crowded => (cluster.to_string(), Refusal::Crowded),
-                Late::No => return self.forward.forward(&caller, &cluster, request).await,
+                Late::No => {
+                    // Not sooner: whoever asks for nothing but health, or is told "no", must not hold a place for ever.
+                    arrived.arrival.settle();
+                    return self.forward.forward(&caller, &cluster, request).await;
+                }
             },
             Err((refusal, delay)) => {
                 tokio::time::sleep(delay).await;
@@ -241,11 +249,12 @@ impl FrontDoor {
 #[derive(Clone)]
 struct Arrived {
     peer: SocketAddr,
+    arrival: Arrival,
     certificate: Option<Arc<Shown>>,
 }
 
-fn builder(host: &Host) -> auto::Builder<host::Tasks> {
-    let mut builder = auto::Builder::new(host.tasks().clone());
+fn builder(host: &Host, streams: &Arc<Streams>) -> auto::Builder<Counting> {
+    let mut builder = auto::Builder::new(Counting { tasks: host.tasks().clone(), streams: streams.clone() });
     builder
         .http1()
         .timer(TokioTimer::new())

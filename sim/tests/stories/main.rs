@@ -6,6 +6,7 @@ mod bad_networks;
 mod callers;
 mod certificates;
 mod cuts;
+mod doors;
 mod exec_and_logs;
 mod first_contact;
 mod floods;
