@@ -169,7 +169,7 @@ impl Entrance {
     /// The connection with its true peer, and its source's place; none when it is not to be served.
     async fn enter(&self, connection: Connection, arrival: &Arrival) -> Option<(Connection, Option<Place<Source>>)> {
         let peer = connection.peer();
-        let connection = if self.proxies.trusts(peer.ip()) {
+        let connection = if self.proxies.sends_header(peer.ip()) {
             match proxy_header::remove(connection).await {
                 Ok(connection) => connection,
                 Err(error) => {

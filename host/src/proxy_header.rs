@@ -1,6 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: a load balancer's first bytes say whose connection it passes on.
 //!
-//! <https://www.haproxy.org/download/1.8/doc/proxy-protocol.txt>; it is read only where the peer is trusted.
+//! <https://www.haproxy.org/download/1.8/doc/proxy-protocol.txt>; it is read only of peers that send one always: others would
+//! pass on what a stranger made up.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,7 +25,7 @@ const FIXED: usize = 16;
 /// ones end the connection.
 const HEADER_MAX: usize = 4096;
 
-/// How long a trusted proxy may take to say it, or a first byte that begins something else.
+/// How long a proxy may take to say it.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What is read at once: all of any usual header.
@@ -43,10 +44,10 @@ enum Header {
     Broken,
 }
 
-/// The connection behind its PROXY header, from the peer that it names; as it was when it has none.
+/// The connection behind its PROXY header, from the peer that it names; as it was when it ends without a byte.
 ///
 /// # Errors
-/// A broken header, one that took too long, or the connection's own.
+/// No header, a broken one, one that took too long, or the connection's own.
 pub(crate) async fn remove(connection: Connection) -> io::Result<Connection> {
     timeout(HEADER_TIME_MAX, read(connection)).await.map_err(|_| io::Error::other("the PROXY header took too long"))?
 }
@@ -54,7 +55,7 @@ pub(crate) async fn remove(connection: Connection) -> io::Result<Connection> {
 async fn read(mut connection: Connection) -> io::Result<Connection> {
     loop {
         match parse(connection.held()) {
-            Header::None => return Ok(connection),
+            Header::None => return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no PROXY header")),
             Header::Broken => return Err(io::Error::new(io::ErrorKind::InvalidData, "the PROXY header is broken")),
             Header::Whole(len, client) => {
                 connection.held().advance(len);
@@ -63,8 +64,11 @@ async fn read(mut connection: Connection) -> io::Result<Connection> {
                     None => connection,
                 });
             }
-            // Who ends within a header is told by whoever reads next.
-            Header::Partial if connection.hold_more(CHUNK).await? == 0 => return Ok(connection),
+            Header::Partial if connection.hold_more(CHUNK).await? == 0 => {
+                // A balancer that looks whether the port is open says nothing.
+                let is_silent = connection.held().is_empty();
+                return if is_silent { Ok(connection) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
             Header::Partial => {}
         }
     }

@@ -24,11 +24,20 @@ impl Source {
     }
 }
 
-/// Which proxies stand before a listener and tell the addresses of those for whom they speak.
+/// How a proxy tells for whom it speaks. Each has one way: by any other it would pass on what a stranger made up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// A PROXY header begins each of its connections.
+    ProxyHeader,
+    /// `X-Forwarded-For` stands in each of its requests.
+    ForwardedFor,
+}
+
+/// Which proxies stand before a listener and tell the addresses of those for whom they speak, and how.
 ///
 /// The default knows nothing: an address may be a whole fleet behind a load balancer, and nothing is counted by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrustedProxies(Option<Arc<[IpNet]>>);
+pub struct TrustedProxies(Option<Arc<[(Way, IpNet)]>>);
 
 impl TrustedProxies {
     /// Whether it was said how addresses are known.
@@ -36,29 +45,38 @@ impl TrustedProxies {
         self.0.is_some()
     }
 
-    /// Whether `address` is a proxy's, which is believed.
-    pub fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether `address` is that of a proxy that begins each connection with a PROXY header.
+    pub fn sends_header(&self, address: IpAddr) -> bool {
+        self.way(address) == Some(Way::ProxyHeader)
+    }
+
+    fn way(&self, address: IpAddr) -> Option<Way> {
         let address = address.to_canonical();
-        self.0.iter().flat_map(|networks| networks.iter()).any(|network| network.contains(&address))
+        self.networks().find(|(_, network)| network.contains(&address)).map(|(way, _)| way)
+    }
+
+    fn networks(&self) -> impl Iterator<Item = (Way, IpNet)> {
+        self.0.iter().flat_map(|networks| networks.iter().copied())
     }
 
     /// What `address` counts as; none when it stands for many or nobody said what addresses are worth.
     pub fn source(&self, address: IpAddr) -> Option<Source> {
-        (self.is_known() && !self.trusts(address)).then(|| Source::of(address))
+        (self.is_known() && self.way(address).is_none()).then(|| Source::of(address))
     }
 
-    /// Who sent a request that came from `peer`: for a trusted one, the rightmost address of `X-Forwarded-For` that is not.
+    /// Who sent a request that came from `peer`: if that writes `X-Forwarded-For`, the rightmost address in it that does not.
     ///
-    /// What stands left of it was written by somebody who is not trusted; so was what is no address. The port is 0 then.
+    /// What stands left of it was written by somebody who is not believed; so was what is no address. The port is 0 then.
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
-        if !self.trusts(peer.ip()) {
+        let forwards = |address| self.way(address) == Some(Way::ForwardedFor);
+        if !forwards(peer.ip()) {
             return peer;
         }
         let mut client = peer.ip();
         let fields = headers.get_all("x-forwarded-for").iter();
         let hops: Vec<_> = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).collect();
         for hop in hops.into_iter().rev() {
-            if !self.trusts(client) {
+            if !forwards(client) {
                 break;
             }
             let Some(address) = std::str::from_utf8(hop).ok().and_then(|hop| address(hop.trim())) else { break };
@@ -74,7 +92,7 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))
 }
 
-/// `direct`, or networks and addresses with commas between them.
+/// `direct`, or networks and addresses with commas between them, each after `proxy:` or `xff:`. None may be both.
 impl FromStr for TrustedProxies {
     type Err = String;
 
@@ -82,13 +100,35 @@ impl FromStr for TrustedProxies {
         if text == "direct" {
             return Ok(Self(Some([].into())));
         }
-        let network = |one: &str| {
-            let address = || one.parse::<IpAddr>().map(IpNet::from);
-            let network = one.parse::<IpNet>().or_else(|_| address());
-            network.map_err(|_| format!("{one:?} is neither direct nor a network such as 10.0.0.0/8"))
-        };
-        Ok(Self(Some(text.split(',').map(|one| network(one.trim())).collect::<Result<_, _>>()?)))
+        let networks: Vec<_> = text.split(',').map(|one| network(one.trim())).collect::<Result<_, _>>()?;
+        for (n, (way, network)) in networks.iter().enumerate() {
+            let other = networks[..n].iter().find(|(before, other)| before != way && overlap(other, network));
+            if let Some((_, other)) = other {
+                return Err(format!("{other} and {network} overlap, and a proxy has one way only: proxy: or xff:"));
+            }
+        }
+        Ok(Self(Some(networks.into())))
     }
+}
+
+fn network(text: &str) -> Result<(Way, IpNet), String> {
+    let read = |network: &str| network.parse::<IpNet>().or_else(|_| network.parse::<IpAddr>().map(IpNet::from)).ok();
+    let (way, network) = match text.split_once(':') {
+        Some(("proxy", network)) => (Some(Way::ProxyHeader), read(network)),
+        Some(("xff", network)) => (Some(Way::ForwardedFor), read(network)),
+        Some(_) | None => (None, None),
+    };
+    way.zip(network).ok_or_else(|| {
+        format!(
+            "{text:?} is neither direct nor a network with the way in which its proxies tell addresses, such as \
+             proxy:10.0.0.0/8 (each connection begins with a PROXY header) or xff:10.0.0.0/8 (X-Forwarded-For)"
+        )
+    })
+}
+
+/// Whether two networks have an address in common: then one holds the other.
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
 }
 
 impl fmt::Display for Source {
@@ -113,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_client_is_the_rightmost_address_that_is_not_trusted() {
-        let proxies = proxies("10.0.0.0/8,2001:db8::/32");
+        let proxies = proxies("xff:10.0.0.0/8,xff:2001:db8::/32,proxy:192.0.2.0/24");
         for (peer, fields, client) in [
             ("10.1.1.1", &["203.0.113.9"][..], "203.0.113.9"),
             ("10.1.1.1", &["1.2.3.4, 203.0.113.9,10.2.2.2"], "203.0.113.9"),
@@ -122,6 +162,9 @@ mod tests {
             ("10.1.1.1", &["203.0.113.9:1234"], "203.0.113.9"),
             // Nobody who is not trusted is believed.
             ("203.0.113.9", &["1.2.3.4"], "203.0.113.9"),
+            // Nor is what comes through a proxy that writes none.
+            ("192.0.2.1", &["1.2.3.4"], "192.0.2.1"),
+            ("10.1.1.1", &["1.2.3.4, 192.0.2.1"], "192.0.2.1"),
             ("10.1.1.1", &["1.2.3.4, nonsense"], "10.1.1.1"),
             ("10.1.1.1", &["10.3.3.3"], "10.3.3.3"),
             ("10.1.1.1", &[], "10.1.1.1"),
@@ -137,12 +180,12 @@ mod tests {
 
     #[test]
     fn a_site_counts_as_one_source_and_a_proxy_as_none() {
-        let proxies = proxies("10.0.0.0/8");
+        let proxies = proxies("xff:10.0.0.0/8,proxy:198.51.100.1");
         assert_eq!(proxies.source(ip("2001:db8::1")), proxies.source(ip("2001:db8::ffff:0:0:2")));
         assert_ne!(proxies.source(ip("2001:db8::1")), proxies.source(ip("2001:db8:0:1::1")));
         assert_eq!(proxies.source(ip("192.0.2.1")), proxies.source(ip("::ffff:192.0.2.1")));
         assert_ne!(proxies.source(ip("192.0.2.1")), proxies.source(ip("192.0.2.2")));
-        assert_eq!(proxies.source(ip("10.1.2.3")), None);
+        assert_eq!((proxies.source(ip("10.1.2.3")), proxies.source(ip("198.51.100.1"))), (None, None));
         assert_eq!(TrustedProxies::default().source(ip("192.0.2.1")), None);
     }
 
@@ -151,8 +194,20 @@ mod tests {
         let direct = proxies("direct");
         assert!(direct.is_known() && direct.source(ip("10.1.2.3")).is_some());
         assert!(!TrustedProxies::default().is_known());
-        for wrong in ["", "none", "10.0.0.0/33", "10.0.0.0/8,", "proxy.example"] {
-            wrong.parse::<TrustedProxies>().expect_err(wrong);
+    }
+
+    #[test]
+    fn each_proxy_has_one_way_to_tell_addresses() {
+        let wrong = ["", "none", "xff:10.0.0.0/33", "xff:10.0.0.0/8,", "proxy.example", "10.0.0.0/8", "::1", "direct,xff:::1"];
+        for wrong in wrong {
+            let told = wrong.parse::<TrustedProxies>().expect_err(wrong);
+            assert!(told.contains("proxy:10.0.0.0/8") && told.contains("xff:10.0.0.0/8"), "{told}");
         }
+        for wrong in ["proxy:10.0.0.0/8,xff:10.1.0.0/16", "xff:10.0.0.1,xff:::1,proxy:10.0.0.0/8"] {
+            let told = wrong.parse::<TrustedProxies>().expect_err(wrong);
+            assert!(told.contains("overlap"), "{told}");
+        }
+        let proxies = proxies("proxy:10.0.0.0/8, xff:2001:db8::1,proxy:10.1.0.0/16");
+        assert!(proxies.sends_header(ip("::ffff:10.1.1.1")) && !proxies.sends_header(ip("2001:db8::1")));
     }
 }

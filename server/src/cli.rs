@@ -33,7 +33,7 @@ const INTERNAL_ADDR: Flag = Flag::value(
 )
 .default(":8080");
 
-const TRUSTED_PROXIES: &str = "Load balancers that are believed about addresses, by PROXY protocol (1 or 2) or X-Forwarded-For; direct = there are none. Until then nothing is limited by address";
+const TRUSTED_PROXIES: &str = "Load balancers, each as proxy:CIDR (must begin every connection with a PROXY header, version 1 or 2) or xff:CIDR (believed about X-Forwarded-For); direct = there are none. Until then nothing is limited by address";
 
 /// The flags of the server itself.
 pub(crate) const FLAGS: &[Section] = &[
@@ -101,7 +101,7 @@ pub(crate) const FLAGS: &[Section] = &[
             Flag::value("cluster-rate-limit", "N", "Proxied requests per second of each cluster, 0 = no limit").default("0"),
             Flag::value("caller-rate-limit", "N", "The same of each caller; all three together make a request wait up to 1s").default("0"),
             Flag::value("caller-streams-max", "N", "Requests of one caller at once, 0 = no limit; beyond it 429").default("0"),
-            Flag::value("trusted-proxies", "CIDR,CIDR", TRUSTED_PROXIES),
+            Flag::value("trusted-proxies", "WAY:CIDR", TRUSTED_PROXIES),
             Flag::value(
                 "connections-per-address",
                 "N",
@@ -328,6 +328,10 @@ fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> R
     values.read("cluster-rate-limit", flags::count, &mut config.cluster_rate_limit);
     values.read("caller-rate-limit", flags::count, &mut config.caller_rate_limit);
     values.read("caller-streams-max", flags::count, &mut config.caller_streams_max);
+    if config.callers_file.is_none() && (config.caller_rate_limit > 0 || config.caller_streams_max > 0) {
+        let why = "one that asks for much leaves nothing to the others";
+        warnings.push(format!("without --callers all callers share --caller-rate-limit and --caller-streams-max: {why}"));
+    }
     read_sources(&mut values, &mut config, &mut warnings);
     values.read("request-body-max", flags::size, &mut config.request_body_max);
     let idle: Option<Duration> = values.get("upload-idle-timeout", flags::duration);

@@ -35,7 +35,7 @@ pub(crate) const METRICS: [(&str, &str, &str); 11] = [
     (
         "connections_turned_away",
         "listener, reason",
-        "Connections closed unserved: address (over connections-per-address), crowded (made way for others), proxy-header (broken)",
+        "Connections closed unserved: address (over connections-per-address), crowded (made way for others), proxy-header (none where one must be, or broken)",
     ),
     ("refusals", "reason", "Requests that this server refused itself"),
     ("agents_connected", "", "Sessions of agents"),

@@ -68,7 +68,7 @@ fn all_mistakes_are_told_at_once() {
         "-caller-streams-max=99999999999999999999",
         "-tls-cert=gone.pem",
         "-internal-tls=must",
-        "-trusted-proxies=10.0.0.0/8,proxy.example",
+        "-trusted-proxies=proxy:10.0.0.0/8,10.1.0.0/16",
         "-connections-per-address=many",
         "-request-body-max=1MB",
         "-upload-idle-timeout=5",
@@ -86,11 +86,21 @@ fn limits_by_address_are_off_until_it_is_said_how_addresses_are_known() {
     let (config, warnings) = run(&["-clusters=c.json", "-connections-per-address=9"], &[]).expect("good");
     assert!(config.connections_per_address == 9 && !config.trusted_proxies.is_known());
     assert!(warnings.concat().starts_with("--connections-per-address has no effect without --trusted-proxies"), "{warnings:?}");
-    for proxies in ["-trusted-proxies=direct", "-trusted-proxies=10.0.0.0/8,2001:db8::1"] {
+    for proxies in ["-trusted-proxies=direct", "-trusted-proxies=proxy:10.0.0.0/8,xff:2001:db8::1"] {
         let args = ["-clusters=c.json", "-connections-per-address=9", proxies];
         let (config, warnings) = run(&args, &[]).expect("good");
         assert!(config.trusted_proxies.is_known() && warnings.is_empty(), "{warnings:?}");
     }
+}
+
+#[test]
+fn limits_of_each_caller_that_nobody_tells_from_another_are_warned_of() {
+    for limit in ["-caller-rate-limit=9", "-caller-streams-max=9"] {
+        let (_, warnings) = run(&["-clusters=c.json", limit], &[]).expect("good");
+        assert!(warnings.concat().starts_with("without --callers all callers share"), "{warnings:?}");
+    }
+    let (_, warnings) = run(&["-clusters=c.json"], &[]).expect("good");
+    assert!(warnings.is_empty(), "{warnings:?}");
 }
 
 #[test]

@@ -125,45 +125,76 @@ fn an_address_has_so_many_connections_and_its_neighbour_as_many_of_its_own() {
     });
 }
 
-#[test]
-fn what_a_trusted_proxy_says_of_addresses_counts_and_is_told_and_nobody_elses_word_is() {
+/// A request on a connection of its own to the internal listener, after `header`; the connection, and how its answer begins.
+async fn ask(s: &Story, header: &str, fields: &str) -> anyhow::Result<(Connection, String)> {
+    let mut connection = s.stranger("hub/argocd", INTERNAL).await?;
+    let request = format!("{header}GET /tunnel/edge-1/version HTTP/1.1\r\nhost: hub\r\n{fields}\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    let status = async {
+        let mut status = Vec::new();
+        // What was not read of the request makes the end a reset.
+        let _ = (&mut connection).take(12).read_to_end(&mut status).await;
+        Ok(String::from_utf8(status)?)
+    };
+    let status = status.within(secs(1)).await?;
+    Ok((connection, status))
+}
+
+fn proxy_header(client: &str) -> String {
+    format!("PROXY TCP4 {client} 10.0.0.1 40000 8080\r\n")
+}
+
+fn behind_proxies(way: &'static str) -> World {
     let world = World::new().hub(|hub| {
         hub.with(|config| {
-            config.trusted_proxies = proxies(Some("10.0.0.0/8"));
+            config.trusted_proxies = proxies(Some(way));
             config.connections_per_address = 1;
         })
     });
-    world.cluster("edge-1", |c| c).version_1(Same, Nothing(FRONT_DOOR)).tell(async |s: Story| {
-        let ask = async |from: &str, more: &str| -> anyhow::Result<(Connection, String)> {
-            let mut connection = s.stranger("hub/argocd", INTERNAL).await?;
-            let request = format!("{from}GET /tunnel/edge-1/version HTTP/1.1\r\nhost: hub\r\n{more}\r\n");
-            connection.write_all(request.as_bytes()).await?;
-            let status = async {
-                let mut status = Vec::new();
-                (&mut connection).take(12).read_to_end(&mut status).await?;
-                Ok(String::from_utf8(status)?)
-            };
-            let status = status.within(secs(1)).await?;
-            Ok((connection, status))
-        };
-        let of = |client: &str| format!("PROXY TCP4 {client} 10.0.0.1 40000 8080\r\n");
-        let (_open, answer) = ask(&of("203.0.113.9"), "").await?;
-        anyhow::ensure!(answer == "HTTP/1.1 200", "{answer}");
-        let (_, answer) = ask(&of("203.0.113.9"), "").await?;
+    world.cluster("edge-1", |c| c)
+}
+
+fn expect_told_of(s: &Story, clients: &[&str]) -> anyhow::Result<()> {
+    let told = s.trace().render(usize::MAX);
+    for client in clients {
+        anyhow::ensure!(told.contains(client), "no log line has {client}");
+    }
+    anyhow::ensure!(!told.contains("peer=192.0.2."), "whoever is no proxy was believed");
+    Ok(())
+}
+
+const OK: &str = "HTTP/1.1 200";
+
+#[test]
+fn a_proxy_that_sends_headers_is_believed_about_them_alone_and_never_without_one() {
+    behind_proxies("proxy:10.0.0.2").version_1(Same, Nothing(FRONT_DOOR)).tell(async |s: Story| {
+        let (_open, answer) = ask(&s, &proxy_header("203.0.113.9"), "").await?;
+        anyhow::ensure!(answer == OK, "{answer}");
+        let (_, answer) = ask(&s, &proxy_header("203.0.113.9"), "").await?;
         anyhow::ensure!(answer.is_empty(), "the second of its address: {answer}");
-        let (_other, answer) = ask(&of("203.0.113.10"), "x-forwarded-for: 192.0.2.1\r\n").await?;
-        anyhow::ensure!(answer == "HTTP/1.1 200", "{answer}");
-        // The proxy's own connections carry many clients: none of them counts for its address.
-        let (_one, answer) = ask("", "x-forwarded-for: 192.0.2.2, 198.51.100.7, 10.9.9.9\r\n").await?;
-        let (_two, other) = ask("", "x-forwarded-for: 198.51.100.7\r\n").await?;
-        anyhow::ensure!((&*answer, &*other) == ("HTTP/1.1 200", "HTTP/1.1 200"), "{answer} {other}");
+        let (_other, answer) = ask(&s, &proxy_header("203.0.113.10"), "x-forwarded-for: 192.0.2.1\r\n").await?;
+        anyhow::ensure!(answer == OK, "{answer}");
+        // The balancer's look at its own behalf is no client's connection.
+        let (_own, answer) = ask(&s, "PROXY UNKNOWN\r\n", "x-forwarded-for: 192.0.2.2\r\n").await?;
+        anyhow::ensure!(answer == OK, "{answer}");
+        let (_, answer) = ask(&s, "", "x-forwarded-for: 192.0.2.3\r\n").await?;
+        anyhow::ensure!(answer.is_empty(), "without a header: {answer}");
         s.pass(secs(1)).await;
-        let told = s.trace().render(usize::MAX);
-        for client in ["peer=203.0.113.9:40000", "peer=203.0.113.10:40000", "peer=198.51.100.7:0"] {
-            anyhow::ensure!(told.contains(client), "no log line has {client}");
-        }
-        anyhow::ensure!(!told.contains("peer=192.0.2."), "whoever is no proxy was believed");
-        Ok(())
+        expect_told_of(&s, &["peer=203.0.113.9:40000", "peer=203.0.113.10:40000", "there is no PROXY header"])
+    });
+}
+
+#[test]
+fn a_proxy_that_forwards_requests_is_believed_about_them_and_never_about_a_header() {
+    behind_proxies("xff:10.0.0.0/8").version_1(Same, Nothing(FRONT_DOOR)).tell(async |s: Story| {
+        // The proxy's connections carry many clients: none of them counts for its address.
+        let (_one, answer) = ask(&s, "", "x-forwarded-for: 192.0.2.2, 198.51.100.7, 10.9.9.9\r\n").await?;
+        let (_two, other) = ask(&s, "", "x-forwarded-for: 198.51.100.7\r\n").await?;
+        anyhow::ensure!((&*answer, &*other) == (OK, OK), "{answer} {other}");
+        let (_, answer) = ask(&s, &proxy_header("192.0.2.9"), "").await?;
+        anyhow::ensure!(answer == "HTTP/1.1 400", "a stranger's header was read: {answer}");
+        s.pass(secs(1)).await;
+        expect_told_of(&s, &["peer=198.51.100.7:0"])
     });
 }
 
