@@ -151,9 +151,13 @@ impl Server {
 
     fn warn(&self) {
         if self.config.callers_file.is_none() {
-            tracing::warn!("whoever reaches the internal listener reaches every cluster with the rights of its agent (callers)");
+            tracing::warn!(
+                "whoever reaches the internal listener reaches every cluster with the rights of its agent; --callers says who may what"
+            );
         } else if self.ops.is_none() {
-            tracing::warn!("whoever reaches the internal listener reads the clusters' names in /metrics (ops-addr)");
+            tracing::warn!(
+                "whoever reaches the internal listener reads the names of clusters and callers in /metrics; --ops-addr moves it"
+            );
         }
     }
 

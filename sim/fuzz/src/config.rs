@@ -20,6 +20,9 @@ pub fn check(input: &[u8]) {
     let (kind, text) = input
         .split_first()
         .map_or((0, String::new()), |(kind, rest)| (*kind, String::from_utf8_lossy(rest).replace(SECRET, "hush")));
+    if let Some(policy) = Policy::of(kind) {
+        return check_policy(policy, &text);
+    }
     match kind % 8 {
         0 => check_readers(&text),
         1 | 2 => check_clusters(&text),
@@ -133,6 +136,43 @@ fn check_server(text: &str, by_env: bool) {
     }
 }
 
+/// A file of rules, which is YAML.
+#[derive(Clone, Copy)]
+enum Policy {
+    Guard,
+    Callers,
+}
+
+impl Policy {
+    /// The last bytes, which no other parser needs.
+    fn of(kind: u8) -> Option<Self> {
+        match kind {
+            0xf0..=0xf7 => Some(Self::Guard),
+            0xf8..=0xff => Some(Self::Callers),
+            _ => None,
+        }
+    }
+}
+
+fn check_policy(policy: Policy, text: &str) {
+    let host = host_with(text, r#"[{"id": "edge-1", "token": "hush~hush~hush"}]"#);
+    let args = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+    let (errors, key) = match policy {
+        Policy::Guard => {
+            let args = args(&["--server=wss://hub/connect", "--token=hush~hush~hush", "--plain-target", "--guard=policy.yaml"]);
+            (agent::cli::parse(args, &|_| None, &host).err(), "--guard policy.yaml")
+        }
+        Policy::Callers => {
+            let args = args(&["--clusters=clusters.json", "--callers=policy.yaml"]);
+            (server::cli::parse(args, &|_| None, &host).err(), "--callers policy.yaml")
+        }
+    };
+    for error in errors.unwrap_or_default() {
+        told(std::slice::from_ref(&error));
+        assert!(error.key.starts_with(key), "{error} names no {key}");
+    }
+}
+
 fn told(errors: &[ConfigError]) -> String {
     assert!(!errors.is_empty(), "a no without a reason");
     let told = Mistakes(errors).to_string();
@@ -141,6 +181,11 @@ fn told(errors: &[ConfigError]) -> String {
 }
 
 fn host(file: &str) -> Host {
-    let files: &[(&str, &[u8])] = &[("clusters.json", file.as_bytes()), ("there.pem", b"x")];
+    host_with("", file)
+}
+
+fn host_with(policy: &str, clusters: &str) -> Host {
+    let files: &[(&str, &[u8])] =
+        &[("clusters.json", clusters.as_bytes()), ("policy.yaml", policy.as_bytes()), ("there.pem", b"x")];
     Host::new(Arc::new(Wires::new(files)), Tasks::new())
 }
