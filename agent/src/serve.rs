@@ -134,7 +134,9 @@ async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Optio
         None => {}
     }
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(%caller, %method, path, code = response.status().as_u16(), ms, "request");
+    // Nothing is told of who is not known.
+    let caller = Some(&*caller).filter(|caller| !caller.is_empty());
+    tracing::info!(caller, %method, path, code = response.status().as_u16(), ms, "request");
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // One request per stream. Told here and not by hyper's setting, which would spoil the `Connection` of a 101.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
