@@ -12,7 +12,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use host::Host;
-use host::watched::{Contents, Watched};
+use host::watched::{Contents, Watched, if_any};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -110,19 +110,13 @@ impl Guard {
 
     /// Resolves at the first change of policy or freeze after this call, polled or not.
     fn changed(&self) -> impl Future<Output = ()> + use<> {
-        let policy = self.policy.as_ref().map(|policy| policy.changed());
+        let policy = if_any(self.policy.as_ref().map(|policy| policy.changed()));
         let freeze = self.freezer.changed();
         async move {
-            let policy_changed = async {
-                match policy {
-                    Some(changed) => changed.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 () = freeze => {}
-                () = policy_changed => {}
+                () = policy => {}
             }
         }
     }

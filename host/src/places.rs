@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// How many places each key has taken.
+type Taken<K> = Arc<Mutex<BTreeMap<K, usize>>>;
+
 /// The same number of places for each of many keys. A key is remembered while it has a place, so the map is as bounded as
 /// whatever takes places.
 #[derive(Debug)]
 pub struct Places<K: Ord> {
     /// 0 = no limit.
     max: usize,
-    taken: Arc<Mutex<BTreeMap<K, usize>>>,
+    taken: Taken<K>,
 }
 
 /// A place that is taken until this is dropped.
 #[derive(Debug)]
 pub struct Place<K: Ord> {
-    key: K,
-    taken: Arc<Mutex<BTreeMap<K, usize>>>,
+    /// Nothing is counted where there is no limit.
+    counted: Option<(K, Taken<K>)>,
 }
 
 impl<K: Ord + Clone> Places<K> {
@@ -32,24 +35,28 @@ impl<K: Ord + Clone> Places<K> {
 
     /// A place of `key`; none when all are taken.
     pub fn take(&self, key: &K) -> Option<Place<K>> {
+        if self.max == 0 {
+            return Some(Place { counted: None });
+        }
         let mut taken = lock(&self.taken);
+        // The limit is at least 1, so an entry that is made here is counted too.
         let n = taken.entry(key.clone()).or_default();
-        // An entry is made only where the limit, if any, is at least 1.
-        if self.max > 0 && *n >= self.max {
+        if *n >= self.max {
             return None;
         }
         *n += 1;
-        Some(Place { key: key.clone(), taken: self.taken.clone() })
+        Some(Place { counted: Some((key.clone(), self.taken.clone())) })
     }
 }
 
 impl<K: Ord> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut taken = lock(&self.taken);
-        if let Some(n) = taken.get_mut(&self.key) {
+        let Some((key, taken)) = &self.counted else { return };
+        let mut taken = lock(taken);
+        if let Some(n) = taken.get_mut(key) {
             *n -= 1;
             if *n == 0 {
-                taken.remove(&self.key);
+                taken.remove(key);
             }
         }
     }

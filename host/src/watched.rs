@@ -168,6 +168,14 @@ impl<T> Drop for Watched<T> {
     }
 }
 
+/// The change, or for ever where there is nothing that could.
+pub async fn if_any(changed: Option<impl Future<Output = ()>>) {
+    match changed {
+        Some(changed) => changed.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Looks again and again, until nobody has the value any longer.
 async fn follow<T: Send + Sync + 'static>(watched: Weak<Watched<T>>, mut judged: Contents) {
     let mut last: Option<Contents> = None;

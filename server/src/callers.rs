@@ -9,7 +9,7 @@ mod running;
 use std::sync::Arc;
 
 use host::tls::ServerTls;
-use host::watched::Contents;
+use host::watched::{Contents, if_any};
 use host::{Host, Watched};
 use proxy::flags::{ConfigError, ConfigErrors};
 use tunnel::StreamWatch;
@@ -18,7 +18,6 @@ use tunnel::id::ClusterId;
 use crate::auth::Revoked;
 use crate::forward::ANONYMOUS;
 use crate::front_door::refusal::Refusal;
-use crate::trust::changed;
 pub(crate) use file::CHAPTER;
 pub(crate) use policy::{Denial, Need};
 use policy::{Known, Policy};
@@ -102,9 +101,9 @@ impl Callers {
     pub(crate) async fn follow(&self) {
         loop {
             // Before the look, so that a change in between is not missed.
-            let policy_changed = changed(self.policy.as_ref().map(|policy| policy.changed()));
-            let revoked_changed = changed(self.revoked.as_ref().map(|revoked| revoked.changed()));
-            let ca_changed = changed(self.tls.as_ref().map(|tls| tls.changed()));
+            let policy_changed = if_any(self.policy.as_ref().map(|policy| policy.changed()));
+            let revoked_changed = if_any(self.revoked.as_ref().map(|revoked| revoked.changed()));
+            let ca_changed = if_any(self.tls.as_ref().map(|tls| tls.changed()));
             let policy = self.policy();
             let n_requests_cut = self.running.cut_unless(|request| self.allows(policy.as_deref(), request));
             if n_requests_cut > 0 {

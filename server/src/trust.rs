@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use host::certificate::PeerCertificate;
 use host::tls::ServerTls;
-use host::watched::Contents;
+use host::watched::{Contents, if_any};
 use host::{Host, Watched};
 use proxy::flags::{ConfigError, ConfigErrors};
 use tunnel::id::ClusterId;
@@ -173,9 +173,9 @@ impl Trust {
         let mut clusters: Option<Arc<Clusters>> = None;
         loop {
             // Before the look, so that a change in between is not missed.
-            let clusters_changed = changed(self.clusters.as_ref().map(|clusters| clusters.changed()));
-            let revoked_changed = changed(self.revoked.as_ref().map(|revoked| revoked.changed()));
-            let ca_changed = changed(self.tls.as_ref().map(|tls| tls.changed()));
+            let clusters_changed = if_any(self.clusters.as_ref().map(|clusters| clusters.changed()));
+            let revoked_changed = if_any(self.revoked.as_ref().map(|revoked| revoked.changed()));
+            let ca_changed = if_any(self.tls.as_ref().map(|tls| tls.changed()));
             let now = self.clusters.as_ref().map(|clusters| clusters.get());
             let is_taken = now.as_ref().zip(clusters.as_ref()).is_some_and(|(now, before)| Arc::ptr_eq(now, before));
             let changes = now.as_ref().filter(|_| !is_taken).map(|now| self.take(now)).unwrap_or_default();
@@ -201,13 +201,5 @@ impl Trust {
             clusters.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         changes
-    }
-}
-
-/// The change, or for ever where there is nothing that could.
-pub(crate) async fn changed(changed: Option<impl Future<Output = ()>>) {
-    match changed {
-        Some(changed) => changed.await,
-        None => std::future::pending().await,
     }
 }

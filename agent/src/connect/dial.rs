@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use host::certificate::PeerCertificate;
 use host::tls::{Alpn, ClientTls};
+use host::watched::if_any;
 use host::{Connection, Host};
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
@@ -155,14 +156,14 @@ impl Dialer {
     pub(crate) async fn identity_changed(&self, since: u64) {
         loop {
             // Before the look, so that a change in between is not missed.
-            let (token_changed, tls_changed) = (self.token.changed(), self.tls.as_ref().map(ClientTls::changed));
+            let (token_changed, tls_changed) = (self.token.changed(), if_any(self.tls.as_ref().map(ClientTls::changed)));
             if self.identity() != since {
                 return;
             }
             tokio::select! {
                 biased;
                 () = token_changed => {}
-                () = async { match tls_changed { Some(changed) => changed.await, None => std::future::pending().await } } => {}
+                () = tls_changed => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use host::watched::Contents;
+use host::watched::{Contents, if_any};
 use host::{Host, Watched};
 use proxy::flags;
 use secrecy::SecretString;
@@ -47,16 +47,10 @@ impl Token {
 
     /// Resolves at the first change after this call, polled or not.
     pub(crate) fn changed(&self) -> impl Future<Output = ()> + use<> {
-        let changed = match self {
+        if_any(match self {
             Self::Fixed(_) => None,
             Self::File(file) => Some(file.changed()),
-        };
-        async {
-            match changed {
-                Some(changed) => changed.await,
-                None => std::future::pending().await,
-            }
-        }
+        })
     }
 }
 
