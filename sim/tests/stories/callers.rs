@@ -14,6 +14,7 @@ use sim::story::{Story, Within, millis, secs};
 use sim::world::{CALLERS_PATH, World, callers_token};
 
 use crate::certificates::NO_TLS;
+use crate::claims::{aborted, add_pod, heard};
 
 /// Where the hub finds the CA of its callers, and the certificates that are good no longer.
 const CALLERS_CA: &str = "/etc/postern/tls/callers-ca.crt";
@@ -168,7 +169,7 @@ fn a_callers_certificate_that_is_good_no_longer_cuts_what_runs_by_it() {
                 // Its connection is still there, and good for nothing.
                 argocd.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::FORBIDDEN)?;
             }
-            add_pod(&s, "late");
+            add_pod(&s, "edge-1", "late");
             heard(&mut kept, "late").within(secs(1)).await
         });
     }
@@ -282,7 +283,7 @@ fn who_is_taken_out_of_the_file_loses_what_runs_at_once_and_nobody_else_notices(
 
             both_end(&mut lost, &mut exec).within(AT_ONCE).await?;
             kubectl.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::FORBIDDEN)?;
-            add_pod(&s, "late");
+            add_pod(&s, "edge-1", "late");
             heard(&mut kept, "late").within(secs(1)).await?;
             anyhow::ensure!(s.n_sessions().await? == 1, "the tunnel went down");
 
@@ -316,7 +317,7 @@ fn what_a_caller_may_do_no_longer_ends_and_the_rest_of_it_goes_on() {
         let cut = write.within(AT_ONCE).await?;
         drop(hang);
         anyhow::ensure!(cut.as_ref().is_ok_and(|reply| reply.status == StatusCode::BAD_GATEWAY), "{cut:?}");
-        add_pod(&s, "late");
+        add_pod(&s, "edge-1", "late");
         heard(&mut kept, "late").within(secs(1)).await
     });
 }
@@ -356,7 +357,7 @@ fn a_callers_file_with_mistakes_changes_nothing() {
             s.machine("hub/server").disk().remove(CALLERS_PATH);
             s.pass(secs(5)).await;
             s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
-            add_pod(&s, "late");
+            add_pod(&s, "edge-1", "late");
             heard(&mut kept, "late").within(secs(1)).await?;
             for told in [
                 "--callers /etc/postern/callers.yaml:3: callers[0].tokns: unknown field",
@@ -387,16 +388,6 @@ async fn both_end(watch: &mut Answer, exec: &mut Exec) -> anyhow::Result<()> {
     watch.and(exec)
 }
 
-async fn aborted(watch: &mut Answer) -> anyhow::Result<()> {
-    loop {
-        match watch.line().await {
-            Ok(Some(_)) => {}
-            Ok(None) => anyhow::bail!("a broken watch ended as if whole"),
-            Err(_) => return Ok(()),
-        }
-    }
-}
-
 /// The command was cut off: nobody says how it ended.
 async fn ended(exec: &mut Exec) -> anyhow::Result<()> {
     while let Ok(Some((channel, _))) = exec.read().await {
@@ -407,15 +398,6 @@ async fn ended(exec: &mut Exec) -> anyhow::Result<()> {
 
 async fn echoed(exec: &mut Exec, text: &str) -> anyhow::Result<()> {
     while exec.read().await?.context("the command ended")?.1 != text {}
-    Ok(())
-}
-
-fn add_pod(s: &Story, name: &str) {
-    s.api("edge-1").put("pods", "default", name, json!({ "spec": { "containers": [{ "name": "main", "image": "none" }] } }));
-}
-
-async fn heard(watch: &mut Answer, name: &str) -> anyhow::Result<()> {
-    while !watch.line().await?.context("the watch ended")?.contains(name) {}
     Ok(())
 }
 

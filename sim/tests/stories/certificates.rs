@@ -6,6 +6,8 @@ use sim::promise::Promise::{Nothing, Same};
 use sim::story::{Story, Within, minutes, secs};
 use sim::world::World;
 
+use crate::claims::heard_of;
+
 /// Why version 1 peers promise nothing.
 pub(crate) const NO_TLS: &str = "as recorded it is without TLS";
 
@@ -135,10 +137,4 @@ fn a_wrong_clock_harms_no_session() {
 /// When the agent's dials failed.
 fn dials(s: &Story) -> Vec<std::time::Duration> {
     s.trace().lines().into_iter().filter(|line| line.what.contains("failed to connect to the hub")).map(|line| line.at).collect()
-}
-
-pub(crate) fn heard_of(s: &Story, who: &str, what: &str) -> anyhow::Result<()> {
-    let found = s.trace().lines().into_iter().any(|line| line.who == who && line.what.contains(what));
-    anyhow::ensure!(found, "{who} says nothing of {what:?}");
-    Ok(())
 }

@@ -2,12 +2,13 @@
 
 use anyhow::Context;
 use http::{Method, StatusCode};
-use serde_json::json;
 use sim::caller::{Answer, Call};
 use sim::kubectl::Exec;
 use sim::promise::Promise::{Less, Nothing, Same};
 use sim::story::{Story, Within, millis, secs};
 use sim::world::{World, tunnel_token};
+
+use crate::claims::{add_pod, heard, heard_of};
 
 const GUARD: &str = "/etc/postern/guard.yaml";
 const CLUSTERS: &str = "/etc/postern/clusters.json";
@@ -68,7 +69,7 @@ fn a_change_ends_what_it_forbids_and_nothing_else() {
         s.until("no command runs in the pod", || s.api("edge-1").n_execs() == 0).within(ACTED_ON).await?;
         left(&mut exec).within(secs(1)).await?;
         anyhow::ensure!(s.kubectl().exec("edge-1", "web-0", &["cat"]).within(secs(1)).await.is_err(), "an exec came about");
-        add_pod(&s, "late");
+        add_pod(&s, "edge-1", "late");
         heard(&mut watch, "late").within(secs(1)).await?;
         Ok(())
     });
@@ -120,7 +121,7 @@ fn a_read_only_cluster_is_read_and_not_written() {
             refused(&s, call(&s, method, path)).await?;
         }
         let mut watch = s.argocd().watch("edge-1", PODS, "").within(secs(1)).await?;
-        add_pod(&s, "late");
+        add_pod(&s, "edge-1", "late");
         heard(&mut watch, "late").within(secs(1)).await?;
         anyhow::ensure!(s.api("edge-1").executed_writes().is_empty(), "something was written");
         Ok(())
@@ -176,17 +177,19 @@ fn a_policy_with_mistakes_changes_nothing() {
             s.pass(ACTED_ON).await;
             refused(&s, call(&s, Method::GET, "/api/v1/secrets")).await?;
         }
-        heard_of(&s, "--guard /etc/postern/guard.yaml:2: frozne: unknown field")?;
+        heard_of(&s, "edge-1/agent", "--guard /etc/postern/guard.yaml:2: frozne: unknown field")?;
         s.machine("edge-1/agent").disk().remove(GUARD);
         s.pass(ACTED_ON).await;
         refused(&s, call(&s, Method::GET, "/api/v1/secrets")).await?;
-        add_pod(&s, "late");
+        add_pod(&s, "edge-1", "late");
         heard(&mut watch, "late").within(secs(1)).await?;
 
         // A process that begins has no good one to stay with.
         s.crash("edge-1/agent");
         s.restart("edge-1/agent");
-        s.until("it ends again", || heard_of(&s, "--guard /etc/postern/guard.yaml: ").is_ok()).within(secs(1)).await?;
+        s.until("it ends again", || heard_of(&s, "edge-1/agent", "--guard /etc/postern/guard.yaml: ").is_ok())
+            .within(secs(1))
+            .await?;
         s.never(secs(5), "connected", || s.machine("edge-1/agent").tasks().contains(&"session")).await
     });
 }
@@ -284,11 +287,6 @@ async fn left(exec: &mut Exec) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn heard(watch: &mut Answer, name: &str) -> anyhow::Result<()> {
-    while !watch.line().await?.context("the watch ended")?.contains(name) {}
-    Ok(())
-}
-
 /// Reads a watch to its end, which must not look like a whole one's.
 async fn ended(watch: &mut Answer, may_look_whole: bool) -> anyhow::Result<()> {
     loop {
@@ -299,14 +297,4 @@ async fn ended(watch: &mut Answer, may_look_whole: bool) -> anyhow::Result<()> {
             Err(_) => return Ok(()),
         }
     }
-}
-
-fn add_pod(s: &Story, name: &str) {
-    s.api("edge-1").put("pods", "default", name, json!({ "spec": { "containers": [{ "name": "main", "image": "none" }] } }));
-}
-
-fn heard_of(s: &Story, what: &str) -> anyhow::Result<()> {
-    let found = s.trace().lines().into_iter().any(|line| line.who == "edge-1/agent" && line.what.contains(what));
-    anyhow::ensure!(found, "the agent says nothing of {what:?}");
-    Ok(())
 }

@@ -16,7 +16,8 @@ use sim::world::{World, tunnel_token};
 
 use agent::config::TunnelToken;
 
-use crate::certificates::{NO_TLS, heard_of};
+use crate::certificates::NO_TLS;
+use crate::claims::{aborted, add_pod, heard, heard_of};
 
 const CLUSTERS: &str = "/etc/postern/clusters.json";
 const REVOKED: &str = "/etc/postern/revoked";
@@ -149,58 +150,30 @@ fn an_api_server_whose_ca_is_trusted_no_longer_gets_no_new_request() {
 
 #[test]
 fn a_token_in_a_file_is_rotated_and_nothing_breaks() {
-    let (old, new) = (tunnel_token("edge-1"), format!("{}new", tunnel_token("edge-1")));
-    let in_file = |token: &mut TunnelToken| *token = TunnelToken::File(TOKEN.to_owned());
-    let world = World::new().cluster("edge-1", |c| c.with(|config| in_file(&mut config.token)).offline());
-    world.version_1(Nothing("it has its token for life"), Nothing("its clusters are those that it began with")).tell(
-        async |s: Story| {
-            s.write_file("edge-1/agent", TOKEN, &format!("{old}\n"));
-            s.restart("edge-1/agent");
-            s.until_reachable("edge-1").within(REDIALLED).await?;
-            let mut watch = s.argocd().watch("edge-1", PODS, "").within(secs(1)).await?;
-
-            s.add_token("edge-1", &new);
-            s.pass(secs(2)).await;
-            s.write_file("edge-1/agent", TOKEN, &new);
-            s.pass(secs(2)).await;
-            s.drop_old_tokens("edge-1");
-            s.pass(minutes(2)).await;
-
-            still_open(&s, "edge-1", &mut watch).await?;
-            s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
-            // Without the new one it is the old one that would have been shown.
-            s.reset("hub", "edge-1");
-            s.pass(secs(10)).await;
-            s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
-            Ok(())
-        },
-    );
+    with_a_token_file().tell(async |s: Story| {
+        let mut watch = rotated(&s).await?;
+        s.pass(minutes(2)).await;
+        still_open(&s, "edge-1", &mut watch).await?;
+        s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+        // Without the new one it is the old one that would have been shown.
+        s.reset("hub", "edge-1");
+        s.pass(secs(10)).await;
+        s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+        Ok(())
+    });
 }
 
 #[test]
 fn what_runs_on_an_outdated_session_may_go_on_for_a_quarter_of_an_hour() {
-    let (old, new) = (tunnel_token("edge-1"), format!("{}new", tunnel_token("edge-1")));
-    let in_file = |token: &mut TunnelToken| *token = TunnelToken::File(TOKEN.to_owned());
-    let world = World::new().cluster("edge-1", |c| c.with(|config| in_file(&mut config.token)).offline());
-    world.version_1(Nothing("it has its token for life"), Nothing("its clusters are those that it began with")).tell(
-        async |s: Story| {
-            s.write_file("edge-1/agent", TOKEN, &old);
-            s.restart("edge-1/agent");
-            s.until_reachable("edge-1").within(REDIALLED).await?;
-            let mut watch = s.argocd().watch("edge-1", PODS, "").within(secs(1)).await?;
-            s.add_token("edge-1", &new);
-            s.pass(secs(2)).await;
-            s.write_file("edge-1/agent", TOKEN, &new);
-            s.pass(secs(10)).await;
-            s.drop_old_tokens("edge-1");
-            s.pass(minutes(13)).await;
-            still_open(&s, "edge-1", &mut watch).await?;
-            s.pass(minutes(4)).await;
-            aborted(&mut watch).within(secs(1)).await?;
-            s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
-            Ok(())
-        },
-    );
+    with_a_token_file().tell(async |s: Story| {
+        let mut watch = rotated(&s).await?;
+        s.pass(minutes(13)).await;
+        still_open(&s, "edge-1", &mut watch).await?;
+        s.pass(minutes(4)).await;
+        aborted(&mut watch).within(secs(1)).await?;
+        s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+        Ok(())
+    });
     World::new().tls().cluster("edge-1", |c| c).version_1(Nothing(NO_TLS), Nothing(NO_TLS)).tell(async |s: Story| {
         let mut watch = s.argocd().watch("edge-1", PODS, "").within(secs(1)).await?;
         let everybody = ["hub/server", "edge-1/agent"];
@@ -254,6 +227,29 @@ fn certificates_are_told_of_before_they_expire() {
     });
 }
 
+/// An agent that has its token in a file, and waits for it.
+fn with_a_token_file() -> World {
+    let in_file = |token: &mut TunnelToken| *token = TunnelToken::File(TOKEN.to_owned());
+    let world = World::new().cluster("edge-1", |c| c.with(|config| in_file(&mut config.token)).offline());
+    world.version_1(Nothing("it has its token for life"), Nothing("its clusters are those that it began with"))
+}
+
+/// Starts the agent, and has its token replaced by another at both ends; a watch that was open all the while.
+async fn rotated(s: &Story) -> anyhow::Result<Answer> {
+    let (old, new) = (tunnel_token("edge-1"), format!("{}new", tunnel_token("edge-1")));
+    s.write_file("edge-1/agent", TOKEN, &format!("{old}\n"));
+    s.restart("edge-1/agent");
+    s.until_reachable("edge-1").within(REDIALLED).await?;
+    let watch = s.argocd().watch("edge-1", PODS, "").within(secs(1)).await?;
+    s.add_token("edge-1", &new);
+    s.pass(secs(2)).await;
+    s.write_file("edge-1/agent", TOKEN, &new);
+    // The agent dials with it within five seconds and a moment.
+    s.pass(secs(10)).await;
+    s.drop_old_tokens("edge-1");
+    Ok(watch)
+}
+
 /// Has the hub list both clusters, each with more than its token.
 fn list(s: &Story, edge_1: Value, edge_2: Value) {
     let entries = [("edge-1", edge_1), ("edge-2", edge_2)].map(|(id, mut entry)| {
@@ -276,21 +272,6 @@ async fn echoes(exec: &mut Exec) -> anyhow::Result<()> {
 /// A watch hears of what happens.
 async fn still_open(s: &Story, cluster: &str, watch: &mut Answer) -> anyhow::Result<()> {
     let name = format!("late-{cluster}");
-    s.api(cluster).put("pods", "default", &name, json!({ "spec": { "containers": [{ "name": "main", "image": "none" }] } }));
-    let heard = async {
-        while !watch.line().await?.context("the watch ended")?.contains(&name) {}
-        anyhow::Ok(())
-    };
-    heard.within(secs(1)).await
-}
-
-/// A watch is broken off, and not as if it were whole.
-async fn aborted(watch: &mut Answer) -> anyhow::Result<()> {
-    loop {
-        match watch.line().await {
-            Ok(Some(_)) => {}
-            Ok(None) => anyhow::bail!("the watch ended as if it were whole"),
-            Err(_) => return Ok(()),
-        }
-    }
+    add_pod(s, cluster, &name);
+    heard(watch, &name).within(secs(1)).await
 }

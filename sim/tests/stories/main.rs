@@ -5,6 +5,7 @@ mod argocd;
 mod bad_networks;
 mod callers;
 mod certificates;
+mod claims;
 mod cuts;
 mod doors;
 mod exec_and_logs;

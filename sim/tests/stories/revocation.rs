@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use http::{Method, StatusCode};
 use secrecy::SecretString;
 use serde_json::json;
-use sim::caller::Answer;
 use sim::promise::Promise::{Less, Nothing, Same};
 use sim::story::{Story, Within, secs};
 use sim::world::{World, tunnel_token};
+
+use crate::claims::{aborted, add_pod, heard, heard_of};
 
 const CLUSTERS: &str = "/etc/postern/clusters.json";
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -145,29 +145,4 @@ fn two_tokens_are_good_while_one_is_rotated() {
             add_pod(&s, "edge-1", "late");
             heard(&mut kept, "late").within(secs(1)).await
         });
-}
-
-async fn aborted(watch: &mut Answer) -> anyhow::Result<()> {
-    loop {
-        match watch.line().await {
-            Ok(Some(_)) => {}
-            Ok(None) => anyhow::bail!("a broken watch ended as if whole"),
-            Err(_) => return Ok(()),
-        }
-    }
-}
-
-fn add_pod(s: &Story, cluster: &str, name: &str) {
-    s.api(cluster).put("pods", "default", name, json!({ "spec": { "containers": [{ "name": "main", "image": "none" }] } }));
-}
-
-async fn heard(watch: &mut Answer, name: &str) -> anyhow::Result<()> {
-    while !watch.line().await?.context("the watch ended")?.contains(name) {}
-    Ok(())
-}
-
-fn heard_of(s: &Story, who: &str, what: &str) -> anyhow::Result<()> {
-    let found = s.trace().lines().into_iter().any(|line| line.who == who && line.what.contains(what));
-    anyhow::ensure!(found, "{who} says nothing of {what:?}");
-    Ok(())
 }

@@ -13,7 +13,8 @@ use sim::world::{World, service_account_token, tunnel_token};
 use agent::AgentConfig;
 use agent::config::TunnelToken;
 
-use crate::certificates::{NO_TLS, heard_of};
+use crate::certificates::NO_TLS;
+use crate::claims::heard_of;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const REVOKED: &str = "/etc/postern/revoked";
