@@ -120,7 +120,7 @@ pub enum Frame {
 }
 
 /// Who speaks, and under which limits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hello {
     /// The lowest protocol version the sender speaks.
     pub version_min: u8,
@@ -134,6 +134,8 @@ pub struct Hello {
     pub streams: u32,
     /// A name for logs: program, version, place.
     pub name: String,
+    /// A word of the sender's that the receiver may want to keep; the tunnel does not read it. The latest one counts.
+    pub note: String,
 }
 
 /// What a stream is for. The caller's identity is here and not in a header that somebody could forge.
@@ -149,6 +151,8 @@ pub struct Open {
     pub caller: String,
     /// When the caller gives up, counted from now.
     pub deadline: Option<Duration>,
+    /// Nobody asks but the server itself, to know whether its requests are answered.
+    pub is_probe: bool,
     /// Version 1 only: the address to connect to.
     pub target: String,
     /// A received field that must be understood was not: the stream is to be reset. Never sent.

@@ -160,6 +160,12 @@ pub struct SessionStats {
     pub bytes_received: u64,
     /// Data bytes sent.
     pub bytes_sent: u64,
+    /// How often a stream that had more to send ran out of credit.
+    pub credit_stalls: u64,
+    /// Streams by class, in the order of [`Class::ALL`](crate::frame::Class::ALL).
+    pub streams: [usize; 4],
+    /// Bytes that came and were not read, or were written and have not left.
+    pub buffered: usize,
 }
 
 /// One live connection between server and agent, as a pure state machine.
@@ -175,6 +181,8 @@ pub struct Session {
     grants_due: VecDeque<StreamId>,
     events: VecDeque<Event>,
     peer: Option<Hello>,
+    /// What the peer was told last.
+    note: String,
     /// Either side said go-away.
     draining: bool,
     ended: Option<SessionError>,
@@ -199,6 +207,7 @@ impl Session {
             grants_due: VecDeque::new(),
             events: VecDeque::new(),
             peer: None,
+            note: String::new(),
             draining: false,
             ended: None,
             output: false,
@@ -341,6 +350,9 @@ impl Session {
             Half::Cut(error) => return Err(error.clone()),
         }
         let n = stream.queue_room(len, &self.config.budget);
+        if n < len && stream.credit == n && !std::mem::replace(&mut stream.is_stalled, true) {
+            self.stats.credit_stalls += 1;
+        }
         if n > 0 {
             stream.unsent.push_pieces(pieces, n);
             if self.config.protocol == Protocol::Extended {
@@ -396,9 +408,22 @@ impl Session {
         self.streams.len()
     }
 
-    /// Counts for metrics and tests.
+    /// Counts for metrics and tests. Looks at every stream.
     pub fn stats(&self) -> SessionStats {
-        self.stats
+        let mut stats = self.stats;
+        for (_, stream) in self.streams.iter() {
+            stats.streams[stream.turn.opened_as() as usize] += 1;
+            stats.buffered += stream.unread.len() + stream.unsent.len();
+        }
+        stats
+    }
+
+    /// Tells the peer a word that it may want to keep, in place of the one before. Version 1 peers are told nothing.
+    pub fn tell(&mut self, note: String) {
+        if self.config.protocol == Protocol::Extended && self.ended.is_none() && self.note != note {
+            self.note = note;
+            self.push_control(Frame::Hello(self.hello()));
+        }
     }
 
     /// Whether new streams can be opened, as far as the session's own state goes.
@@ -453,6 +478,7 @@ impl Session {
             streams_max: u32::try_from(self.config.streams_max).unwrap_or(u32::MAX),
             streams: u32::try_from(self.streams.len()).unwrap_or(u32::MAX),
             name: self.config.name.clone(),
+            note: self.note.clone(),
         }
     }
 

@@ -160,7 +160,15 @@ async fn connect_elsewhere(host: &Host, io: Connection, told: &Shared) -> anyhow
 async fn open_too_many(io: Connection) -> anyhow::Result<()> {
     let mut io = rogue::accept_raw(io, Protocol::Extended).await?;
     let (window, name) = (1 << 30, "a rogue".to_owned());
-    let hello = Hello { version_min: 2, version_max: 2, initial_window: window, streams_max: u32::MAX, streams: 0, name };
+    let hello = Hello {
+        version_min: 2,
+        version_max: 2,
+        initial_window: window,
+        streams_max: u32::MAX,
+        streams: 0,
+        name,
+        ..Hello::default()
+    };
     io.send(message(&Frame::Hello(hello))).await?;
     let payload = Bytes::from_static(b"POST /too-many HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n");
     for number in 1..2000 {
@@ -243,7 +251,15 @@ fn a_hostile_agent_that_speaks_of_streams_which_nobody_opened_is_thrown_out_alon
         for kind in 0..6 {
             let mut io = rogue::dial_raw(&host, "ship-7").await?;
             let name = "edge-1".to_owned();
-            let hello = Hello { version_min: 2, version_max: 2, initial_window: 1 << 30, streams_max: 9, streams: 0, name };
+            let hello = Hello {
+                version_min: 2,
+                version_max: 2,
+                initial_window: 1 << 30,
+                streams_max: 9,
+                streams: 0,
+                name,
+                ..Hello::default()
+            };
             io.send(message(&Frame::Hello(hello))).await?;
             for number in [1, 2, 3, 1000, u32::MAX] {
                 io.send(message(&unasked(kind, StreamId(number)))).await?;

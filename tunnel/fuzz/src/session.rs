@@ -96,7 +96,7 @@ impl Siege {
                 initial_window: 4000,
                 streams_max: 1024,
                 streams: 0,
-                name: String::new(),
+                ..Hello::default()
             }));
         }
         siege

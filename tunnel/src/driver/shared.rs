@@ -305,6 +305,11 @@ impl SessionHandle {
         self.shared.lock().session.stats()
     }
 
+    /// Tells the peer a word that it may want to keep; it is in its [`SessionHandle::peer`].
+    pub fn tell(&self, note: String) {
+        self.shared.with(|session, _| session.tell(note));
+    }
+
     /// How far the peer is, once measured.
     pub fn rtt(&self) -> Option<Duration> {
         self.shared.lock().session.rtt()

@@ -68,7 +68,15 @@ async fn say(peer: &mut WebSocketStream<DuplexStream>, frame: Frame) {
 
 fn hello() -> Frame {
     let (version_min, version_max, name) = (2, 2, String::new());
-    Frame::Hello(Hello { version_min, version_max, initial_window: 1 << 24, streams_max: 1024, streams: 0, name })
+    Frame::Hello(Hello {
+        version_min,
+        version_max,
+        initial_window: 1 << 24,
+        streams_max: 1024,
+        streams: 0,
+        name,
+        ..Hello::default()
+    })
 }
 
 fn stream_error(error: &io::Error) -> &StreamError {

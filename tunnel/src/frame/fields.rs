@@ -19,6 +19,7 @@ mod hello_tag {
     pub(super) const STREAMS_MAX: u16 = 4;
     pub(super) const STREAMS: u16 = 5;
     pub(super) const NAME: u16 = 6;
+    pub(super) const NOTE: u16 = 7;
 }
 
 mod open_tag {
@@ -27,6 +28,7 @@ mod open_tag {
     pub(super) const TRACE: u16 = 3;
     pub(super) const CALLER: u16 = 4;
     pub(super) const DEADLINE_MS: u16 = 5;
+    pub(super) const PROBE: u16 = 6;
 }
 
 pub(super) fn put_hello(out: &mut BytesMut, hello: &Hello) {
@@ -36,10 +38,13 @@ pub(super) fn put_hello(out: &mut BytesMut, hello: &Hello) {
     put(out, hello_tag::STREAMS_MAX, &hello.streams_max.to_be_bytes());
     put(out, hello_tag::STREAMS, &hello.streams.to_be_bytes());
     put(out, hello_tag::NAME, cut(&hello.name).as_bytes());
+    if !hello.note.is_empty() {
+        put(out, hello_tag::NOTE, cut(&hello.note).as_bytes());
+    }
 }
 
 pub(super) fn get_hello(payload: Bytes) -> Result<Hello, FrameError> {
-    let mut hello = Hello { version_min: 0, version_max: 0, initial_window: 0, streams_max: 0, streams: 0, name: String::new() };
+    let mut hello = Hello::default();
     for field in Fields(payload) {
         let (tag, value) = field?;
         match tag {
@@ -49,6 +54,7 @@ pub(super) fn get_hello(payload: Bytes) -> Result<Hello, FrameError> {
             hello_tag::STREAMS_MAX => hello.streams_max = u32_of(&value)?,
             hello_tag::STREAMS => hello.streams = u32_of(&value)?,
             hello_tag::NAME => hello.name = text_of(&value)?,
+            hello_tag::NOTE => hello.note = text_of(&value)?,
             unknown if unknown & MUST_UNDERSTAND != 0 => return Err(FrameError::Hello { tag: unknown }),
             _ => {}
         }
@@ -68,6 +74,9 @@ pub(super) fn put_open(out: &mut BytesMut, open: &Open) {
     if let Some(deadline) = open.deadline {
         put(out, open_tag::DEADLINE_MS, &u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).to_be_bytes());
     }
+    if open.is_probe {
+        put(out, open_tag::PROBE, &[1]);
+    }
 }
 
 pub(super) fn get_open(payload: Bytes) -> Result<Open, FrameError> {
@@ -80,6 +89,7 @@ pub(super) fn get_open(payload: Bytes) -> Result<Open, FrameError> {
             open_tag::REQUEST_ID => open.request_id = text_of(&value)?,
             open_tag::TRACE => open.trace = text_of(&value)?,
             open_tag::CALLER => open.caller = text_of(&value)?,
+            open_tag::PROBE => open.is_probe = u8_of(&value)? != 0,
             open_tag::DEADLINE_MS => open.deadline = Some(Duration::from_millis(u32_of(&value)?.into())),
             unknown => open.not_understood |= unknown & MUST_UNDERSTAND != 0,
         }

@@ -50,10 +50,11 @@ impl Session {
             return Err(ProtocolError::NoHello);
         }
         match &mut self.peer {
-            // A later hello tells a new load; the initial window is fixed for the session's life.
+            // A later hello tells a new load and a new note; the initial window is fixed for the session's life.
             Some(peer) => {
                 peer.streams_max = hello.streams_max;
                 peer.streams = hello.streams;
+                peer.note = hello.note;
             }
             None => {
                 // Streams opened before it may now send.
@@ -121,6 +122,7 @@ impl Session {
         }
         let was_blocked = stream.credit == 0;
         stream.credit += bytes;
+        stream.is_stalled = false;
         if was_blocked {
             self.events.push_back(Event::Writable(id));
         }

@@ -37,6 +37,11 @@ impl Turn {
         Self { class, burst: 0, burst_began: now, queued: false }
     }
 
+    /// The class that it was opened as.
+    pub(crate) fn opened_as(&self) -> Class {
+        self.class
+    }
+
     /// The class that counts now.
     fn class(&self, now: Instant) -> Class {
         let bursting = self.burst > BURST_MAX && now - self.burst_began < BURST_PERIOD;

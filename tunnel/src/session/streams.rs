@@ -60,6 +60,8 @@ pub(crate) struct Stream {
     pub(crate) sending: Half,
     pub(crate) unsent: Chunks,
     pub(crate) credit: usize,
+    /// More was to be sent than there was credit for, and none has come since.
+    pub(crate) is_stalled: bool,
     /// Reserved from the budget's growth part for `unsent`.
     queue_growth: usize,
     /// When credit was last spent or granted; an idle sender gives back what it does not use.
@@ -80,6 +82,7 @@ impl Stream {
             sending: Half::Open,
             unsent: Chunks::default(),
             credit,
+            is_stalled: false,
             queue_growth: 0,
             active_at: now,
             turn: Turn::new(class, now),

@@ -121,24 +121,28 @@ pub(crate) fn any_frame() -> impl Strategy<Value = Frame> {
 }
 
 fn any_hello() -> impl Strategy<Value = Hello> {
-    (any::<[u8; 2]>(), any::<[u32; 3]>(), text()).prop_map(|([version_min, version_max], [window, max, streams], name)| Hello {
-        version_min,
-        version_max,
-        initial_window: window,
-        streams_max: max,
-        streams,
-        name,
-    })
+    (any::<[u8; 2]>(), any::<[u32; 3]>(), [text(), text()]).prop_map(
+        |([version_min, version_max], [window, max, streams], [name, note])| Hello {
+            version_min,
+            version_max,
+            initial_window: window,
+            streams_max: max,
+            streams,
+            name,
+            note,
+        },
+    )
 }
 
 fn any_open() -> impl Strategy<Value = Open> {
-    (prop::sample::select(&Class::ALL[..]), [text(), text(), text()], any::<Option<u32>>()).prop_map(
-        |(class, [request_id, trace, caller], deadline)| Open {
+    (prop::sample::select(&Class::ALL[..]), [text(), text(), text()], any::<Option<u32>>(), any::<bool>()).prop_map(
+        |(class, [request_id, trace, caller], deadline, is_probe)| Open {
             class,
             request_id,
             trace,
             caller,
             deadline: deadline.map(|ms| Duration::from_millis(ms.into())),
+            is_probe,
             ..Open::default()
         },
     )

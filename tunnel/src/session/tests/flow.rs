@@ -58,6 +58,35 @@ fn a_stalled_reader_costs_its_window_and_others_go_on() {
 }
 
 #[test]
+fn stats_tell_classes_what_waits_and_each_stall_once() {
+    let mut pair = Pair::new();
+    let (watch, _bulk) = (pair.open(Class::Watch), pair.open(Class::Bulk));
+    assert_eq!(pair.agent.session.stats().credit_stalls, 0);
+    pair.agent.write(watch, &pattern(MIB), pair.now);
+    pair.agent.write(watch, b"more", pair.now);
+    pair.drive();
+    let stats = pair.agent.session.stats();
+    assert_eq!((stats.credit_stalls, stats.streams, stats.buffered), (1, [0, 1, 0, 1], 0));
+    assert_eq!(pair.server.session.stats().buffered, 32 * 1024, "came and was not read");
+    assert_eq!(pair.server.read_all(watch, pair.now).0.len(), 32 * 1024);
+    pair.drive();
+    pair.agent.write(watch, &pattern(MIB), pair.now);
+    assert_eq!(pair.agent.session.stats().credit_stalls, 2);
+}
+
+#[test]
+fn a_note_is_told_once_and_the_latest_counts() {
+    let mut pair = Pair::new();
+    pair.drive();
+    for note in ["a:1:x", "a:2:y", "a:2:y"] {
+        pair.agent.session.tell(note.to_owned());
+        pair.drive();
+    }
+    assert_eq!(pair.server.session.peer().map(|peer| peer.note.as_str()), Some("a:2:y"));
+    assert_eq!(pair.agent.said.iter().filter(|frame| matches!(frame, Frame::Hello(_))).count(), 3, "the first has none");
+}
+
+#[test]
 fn a_window_grows_until_distance_does_not_slow_the_stream() {
     let mut pair = Pair::new();
     pair.latency = Duration::from_millis(50);

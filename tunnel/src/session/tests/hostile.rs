@@ -25,7 +25,7 @@ fn hello() -> Frame {
         initial_window: 32 * 1024,
         streams_max: 1024,
         streams: 0,
-        name: String::new(),
+        ..Hello::default()
     })
 }
 
@@ -183,11 +183,11 @@ fn a_field_that_must_be_understood_and_is_not_resets_that_stream_alone() {
 }
 
 #[test]
-fn a_second_hello_tells_the_load_and_changes_no_window() {
+fn a_second_hello_tells_the_load_and_a_note_and_changes_no_window() {
     let Frame::Hello(hello) = hello() else { unreachable!() };
-    let again = Hello { streams: 17, initial_window: 1, ..hello.clone() };
+    let again = Hello { streams: 17, initial_window: 1, note: "a:1:b".into(), ..hello.clone() };
     let agent = harms_nobody(&[Frame::Hello(again)]);
-    assert_eq!(agent.session.peer(), Some(&Hello { streams: 17, ..hello }));
+    assert_eq!(agent.session.peer(), Some(&Hello { streams: 17, note: "a:1:b".into(), ..hello }));
 }
 
 #[test]

@@ -514,7 +514,15 @@ proptest! {
 
 fn hello(version: u8, initial_window: u32) -> Frame {
     let name = String::new();
-    Frame::Hello(Hello { version_min: version, version_max: version, initial_window, streams_max: 100, streams: 0, name })
+    Frame::Hello(Hello {
+        version_min: version,
+        version_max: version,
+        initial_window,
+        streams_max: 100,
+        streams: 0,
+        name,
+        ..Hello::default()
+    })
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
