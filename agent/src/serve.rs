@@ -1,5 +1,7 @@
 //! One inbound stream to one request at the API server.
 
+mod account;
+
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,13 +14,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use proxy::body::{Body, BoxError};
+use proxy::body::{Body, BoxError, accounted};
 use proxy::head::{INNER_FIELDS_MAX, INNER_HEAD_BUFFER};
 use proxy::hygiene;
 use proxy::status::Status;
 use proxy::trailers;
-use proxy::upgrade::{decline, may_switch};
-use tokio::time::Instant;
+use proxy::upgrade::{Pumped, decline, may_switch};
 use tracing::Instrument;
 use tunnel::frame::Open;
 use tunnel::{Protocol, Reason, StreamWatch, TunnelStream};
@@ -28,6 +29,7 @@ use crate::connect::Dialed;
 use crate::guard::{Asked, Refused};
 use crate::sessions::Held;
 use crate::upstream::UpstreamError;
+use account::Account;
 
 /// How long a request's head may take to come through the tunnel, once its stream is open.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,7 +59,8 @@ async fn serve_stream(agent: Arc<Agent>, protocol: Protocol, open: Open, stream:
     let request_id = HeaderValue::from_str(&open.request_id).ok().filter(|id| !id.is_empty());
     let watch = stream.watch();
     let passed = Arc::new(OnceLock::new());
-    let hub = Hub { watch: watch.clone(), passed: passed.clone(), caller: open.caller.into() };
+    let hub = Hub { watch: watch.clone(), passed: passed.clone(), open: Arc::new(open), cut: Arc::default() };
+    let cut = hub.cut.clone();
     let guard = agent.guard.clone();
     let service = service_fn(move |request| {
         let (agent, request_id, hub) = (agent.clone(), request_id.clone(), hub.clone());
@@ -79,7 +82,7 @@ async fn serve_stream(agent: Arc<Agent>, protocol: Protocol, open: Open, stream:
             tracing::debug!(%error, "a stream ended early");
         },
         error = watch.cut() => tracing::debug!(%error, "a stream was cut"),
-        refused = guard.closes(&passed) => close(&watch, &refused),
+        refused = guard.closes(&passed) => close(&watch, &refused, &cut),
     }
 }
 
@@ -89,20 +92,21 @@ struct Hub {
     watch: StreamWatch,
     /// The request, once it has passed the guard.
     passed: Arc<OnceLock<Asked>>,
-    /// Who asks, by the hub's word: for the log.
-    caller: Arc<str>,
+    /// What the hub says of it.
+    open: Arc<Open>,
+    /// Why the guard has cut it, if it has.
+    cut: Arc<OnceLock<String>>,
 }
 
 /// Ends a stream whose request passed the guard and would not pass it again.
-fn close(hub: &StreamWatch, refused: &Refused) {
+fn close(hub: &StreamWatch, refused: &Refused, cut: &OnceLock<String>) {
+    let _ = cut.set(format!("cut by the guard: {refused}"));
     tracing::info!(why = %refused, "a running request was cut by the guard");
     hub.reset(Reason::Forbidden, &refused.to_string());
 }
 
 async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Option<HeaderValue>, hub: Hub) -> Response<Body> {
-    let began = Instant::now();
-    let caller = hub.caller.clone();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut account = Account::begin(&hub.open, &request, hub.cut.clone());
     let mut request = request.map(|body| trailers::cleaned(body.map_err(BoxError::from).boxed_unsync()));
     let hub_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
     let asked = Asked::of(&request);
@@ -120,28 +124,30 @@ async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Optio
     match hub_side {
         Some(hub_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let (upstream_side, guard) = (hyper::upgrade::on(&mut response), agent.guard.clone());
+            let mut account = account.continued();
             let pumped = async move {
-                tokio::select! {
+                let end = tokio::select! {
                     biased;
-                    () = pump(hub_side, upstream_side) => {}
-                    error = hub.watch.cut() => tracing::debug!(%error, "an upgraded connection was cut"),
-                    refused = guard.closes(&hub.passed) => close(&hub.watch, &refused),
-                }
+                    end = pump(hub_side, upstream_side, &account.pumped) => end,
+                    error = hub.watch.cut() => error.to_string(),
+                    refused = guard.closes(&hub.passed) => {
+                        close(&hub.watch, &refused, &hub.cut);
+                        return;
+                    }
+                };
+                account.ended(end);
             };
             agent.host.spawn("upgrade", pumped.in_current_span());
         }
         Some(hub_side) => agent.host.spawn("declined upgrade", decline(hub_side)),
         None => {}
     }
-    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    // Nothing is told of who is not known.
-    let caller = Some(&*caller).filter(|caller| !caller.is_empty());
-    tracing::info!(caller, %method, path, code = response.status().as_u16(), ms, "request");
+    account.answered(&response);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // One request per stream. Told here and not by hyper's setting, which would spoil the `Connection` of a 101.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    response.map(|body| accounted(body, account))
 }
 
 async fn forward(agent: &Agent, mut request: Request<Body>, request_id: Option<HeaderValue>) -> Result<Response<Body>, Status> {
@@ -164,14 +170,14 @@ async fn forward(agent: &Agent, mut request: Request<Body>, request_id: Option<H
     Ok(response)
 }
 
-/// Bytes both ways. Our side of the tunnel switches only after the 101 was written to it.
-async fn pump(hub_side: OnUpgrade, upstream_side: OnUpgrade) {
+/// Bytes both ways, and how they ended. Our side of the tunnel switches only after the 101 was written to it.
+async fn pump(hub_side: OnUpgrade, upstream_side: OnUpgrade, pumped: &Pumped) -> String {
     match (upstream_side.await, hub_side.await) {
         (Ok(upstream), Ok(hub)) => {
-            let pumped = proxy::upgrade::pump(TokioIo::new(hub), TokioIo::new(upstream)).await;
-            tracing::debug!(from_hub = pumped.from_a, from_upstream = pumped.from_b, end = ?pumped.end, "an upgraded connection ended");
+            let end = proxy::upgrade::pump(TokioIo::new(hub), TokioIo::new(upstream), pumped).await;
+            end.map_or_else(|error| error.to_string(), |()| "whole".to_owned())
         }
-        (Err(error), _) | (_, Err(error)) => tracing::info!(%error, "an upgrade did not come about"),
+        (Err(error), _) | (_, Err(error)) => format!("an upgrade did not come about: {error}"),
     }
 }
 

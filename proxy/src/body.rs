@@ -1,5 +1,6 @@
-//! Bodies of requests and answers: one boxed type for all of them, and limits on their length and on their pauses.
+//! Bodies of requests and answers: one boxed type for all of them, limits on their length and on their pauses, and accounts.
 
+mod accounted;
 mod patience;
 
 use std::error::Error;
@@ -10,6 +11,7 @@ use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 
+pub use accounted::{Account, accounted};
 pub use patience::{Stalled, patient, stalled};
 
 /// Whatever made a body end early.

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,15 +16,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// bound by the number of calls (a tunnel frame).
 pub const BUFFER_BYTES: usize = 32 * 1024;
 
-/// How a pump ended.
-#[derive(Debug)]
+/// What a pump has carried so far.
+#[derive(Debug, Default)]
 pub struct Pumped {
+    from_a: AtomicU64,
+    from_b: AtomicU64,
+}
+
+impl Pumped {
     /// Bytes read from the first connection.
-    pub from_a: u64,
+    pub fn from_a(&self) -> u64 {
+        self.from_a.load(Ordering::Relaxed)
+    }
+
     /// Bytes read from the second connection.
-    pub from_b: u64,
-    /// `Ok` when both sides ended their writing; else what broke either connection.
-    pub end: io::Result<()>,
+    pub fn from_b(&self) -> u64 {
+        self.from_b.load(Ordering::Relaxed)
+    }
 }
 
 /// Once one side has ended, the other may be silent for this long: who half-closes waits for the last words of a
@@ -46,20 +54,27 @@ pub async fn decline(side: OnUpgrade) {
     }
 }
 
-/// Copies bytes between `a` and `b` until both have ended, or either breaks.
+/// Copies bytes between `a` and `b` until both have ended, or either breaks, and counts them in `pumped`.
 ///
 /// When one side ends, the other's write side is shut down and its bytes still pass, unless none come for
 /// [`HALF_CLOSED_IDLE_MAX`]. What was read is flushed on as soon as no more is there to read. Whoever drops the future
 /// closes both.
-pub async fn pump(a: impl AsyncRead + AsyncWrite + Unpin, b: impl AsyncRead + AsyncWrite + Unpin) -> Pumped {
+///
+/// # Errors
+/// What broke either connection.
+pub async fn pump(
+    a: impl AsyncRead + AsyncWrite + Unpin,
+    b: impl AsyncRead + AsyncWrite + Unpin,
+    pumped: &Pumped,
+) -> io::Result<()> {
     let progress = Progress::default();
-    let (mut a, mut b) = (Counted::new(a, &progress), Counted::new(b, &progress));
-    let end = tokio::select! {
+    let mut a = Counted { inner: a, n_read: &pumped.from_a, progress: &progress };
+    let mut b = Counted { inner: b, n_read: &pumped.from_b, progress: &progress };
+    tokio::select! {
         biased;
         copied = tokio::io::copy_bidirectional_with_sizes(&mut a, &mut b, BUFFER_BYTES, BUFFER_BYTES) => copied.map(|_| ()),
         () = progress.stalled() => Err(io::Error::new(io::ErrorKind::TimedOut, "half-closed and silent")),
-    };
-    Pumped { from_a: a.n_read, from_b: b.n_read, end }
+    }
 }
 
 /// What both directions tell.
@@ -86,14 +101,8 @@ impl Progress {
 /// Counts what is read, which the copy itself tells only when all went well.
 struct Counted<'a, T> {
     inner: T,
-    n_read: u64,
+    n_read: &'a AtomicU64,
     progress: &'a Progress,
-}
-
-impl<'a, T> Counted<'a, T> {
-    fn new(inner: T, progress: &'a Progress) -> Self {
-        Self { inner, n_read: 0, progress }
-    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
@@ -101,7 +110,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
         let n = buf.filled().len() - before;
-        self.n_read += n as u64;
+        self.n_read.fetch_add(n as u64, Ordering::Relaxed);
         match result {
             Poll::Ready(Ok(())) if n == 0 => self.progress.has_ended.store(true, Ordering::Relaxed),
             Poll::Ready(_) => self.progress.has_moved.store(true, Ordering::Relaxed),
@@ -147,9 +156,10 @@ mod tests {
             caller.read_to_string(&mut got).await.expect("half-closed");
             assert_eq!(got, "a late answer");
         };
-        let (pumped, ()) = tokio::join!(pump(a, b), story);
-        pumped.end.expect("a clean end");
-        assert_eq!((pumped.from_a, pumped.from_b), (5, 13));
+        let pumped = Pumped::default();
+        let (end, ()) = tokio::join!(pump(a, b, &pumped), story);
+        end.expect("a clean end");
+        assert_eq!((pumped.from_a(), pumped.from_b()), (5, 13));
     }
 
     #[tokio::test]
@@ -161,8 +171,10 @@ mod tests {
             assert_eq!(upstream.read_u8().await.expect("a flushed byte"), b'k');
             drop((caller, upstream));
         };
-        let (pumped, ()) = tokio::join!(pump(a, BufWriter::new(b)), story);
-        assert_eq!(pumped.from_a, 1);
+        let pumped = Pumped::default();
+        let (end, ()) = tokio::join!(pump(a, BufWriter::new(b), &pumped), story);
+        end.expect("a clean end");
+        assert_eq!(pumped.from_a(), 1);
     }
 
     #[tokio::test]
@@ -171,9 +183,10 @@ mod tests {
         let (upstream, b) = duplex(64);
         caller.write_all(b"12345").await.expect("open");
         drop(upstream);
-        let pumped = pump(a, Broken(b)).await;
-        assert_eq!(pumped.end.expect_err("broken").kind(), io::ErrorKind::ConnectionReset);
-        assert_eq!(pumped.from_a, 5);
+        let pumped = Pumped::default();
+        let end = pump(a, Broken(b), &pumped).await;
+        assert_eq!(end.expect_err("broken").kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(pumped.from_a(), 5);
     }
 
     #[tokio::test]
@@ -181,9 +194,11 @@ mod tests {
         const LEN: usize = 1 << 20;
         let (caller, a) = duplex(1000);
         let (upstream, b) = duplex(3000);
-        let (pumped, there, back) = tokio::join!(pump(a, b), exchange(caller, 1), exchange(upstream, 2));
+        let pumped = Pumped::default();
+        let (end, there, back) = tokio::join!(pump(a, b, &pumped), exchange(caller, 1), exchange(upstream, 2));
+        end.expect("a clean end");
         assert_eq!((there, back), (vec![2; LEN], vec![1; LEN]));
-        assert_eq!((pumped.from_a, pumped.from_b), (LEN as u64, LEN as u64));
+        assert_eq!((pumped.from_a(), pumped.from_b()), (LEN as u64, LEN as u64));
 
         async fn exchange(stream: DuplexStream, byte: u8) -> Vec<u8> {
             let (mut reader, mut writer) = tokio::io::split(stream);

@@ -1,17 +1,13 @@
 //! The account of a request: one log line and one set of metrics when its answer has ended, however it ends.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
-use proxy::body::{Body, BoxError};
+use proxy::body::{self, Body, BoxError, accounted};
 use proxy::request::{self, RequestInfo};
 use proxy::trailers;
+use proxy::upgrade::Pumped;
 use tokio::time::Instant;
 use tunnel::frame::Class;
 
@@ -105,6 +101,8 @@ impl Record {
     pub(super) fn continued(&self) -> Continued {
         let account = self.account.as_ref();
         Continued {
+            pumped: Pumped::default(),
+            end: "cut".to_owned(),
             request_id: self.request_id().to_owned(),
             cluster: account.map(|account| account.cluster.clone()).unwrap_or_default(),
             path: account.map(|account| account.path.clone()).unwrap_or_default(),
@@ -138,8 +136,11 @@ impl Drop for Record {
     }
 }
 
-/// What is known of an upgraded connection.
+/// What is known of an upgraded connection; told when dropped.
 pub(super) struct Continued {
+    pub(super) pumped: Pumped,
+    /// How it ended; cut short by the end of the process if nobody says.
+    end: String,
     request_id: String,
     cluster: String,
     path: String,
@@ -150,10 +151,16 @@ pub(super) struct Continued {
 
 impl Continued {
     /// Both directions have ended.
-    pub(super) fn ended(self, from_caller: u64, from_upstream: u64, end: &std::io::Result<()>) {
+    pub(super) fn ended(&mut self, end: &str) {
+        end.clone_into(&mut self.end);
+    }
+}
+
+impl Drop for Continued {
+    fn drop(&mut self) {
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let end = end.as_ref().map_or_else(ToString::to_string, |()| "whole".to_owned());
-        let Self { request_id, cluster, path, .. } = self;
+        let (from_caller, from_upstream) = (self.pumped.from_a(), self.pumped.from_b());
+        let Self { request_id, cluster, path, end, .. } = self;
         tracing::info!(request_id, cluster, path, from_caller, from_upstream, ms, end, "upgraded connection ended");
     }
 }
@@ -163,47 +170,25 @@ impl Continued {
 pub(super) fn track(response: Response<Body>, alive: Option<Alive>, mut record: Record) -> Response<Body> {
     if let Some(account) = &mut record.account {
         account.status = Some(response.status());
-        if response.body().is_end_stream() {
-            account.end = "whole".to_owned();
-        }
     }
-    response.map(|body| Tracked { body, record, _alive: alive }.boxed_unsync())
+    response.map(|body| accounted(trailers::cleaned(body), Tracked { record, _alive: alive }))
 }
 
 struct Tracked {
-    body: Body,
     record: Record,
     _alive: Option<Alive>,
 }
 
-impl HttpBody for Tracked {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &mut frame {
-            trailers::clean(frame);
-        }
-        let is_end = self.body.is_end_stream();
+impl body::Account for Tracked {
+    fn passed(&mut self, n: u64) {
         if let Some(account) = &mut self.record.account {
-            match &frame {
-                Some(Ok(frame)) => account.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
-                Some(Err(error)) => account.end = format!("broken: {error}"),
-                None => {}
-            }
-            if is_end && !matches!(frame, Some(Err(_))) || frame.is_none() {
-                account.end = "whole".to_owned();
-            }
+            account.bytes += n;
         }
-        Poll::Ready(frame)
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    fn ended(&mut self, end: Result<(), &BoxError>) {
+        if let Some(account) = &mut self.record.account {
+            account.end = end.map_or_else(|error| format!("broken: {error}"), |()| "whole".to_owned());
+        }
     }
 }

@@ -11,19 +11,19 @@ use super::exchange::Alive;
 
 /// Pumps bytes between the caller and the stream once both have switched. The caller's side switches only after our 101
 /// was written, so this runs beside the answer.
-pub(super) fn pump(host: &Host, caller_side: OnUpgrade, response: &mut Response<Body>, alive: Alive, account: Continued) {
+pub(super) fn pump(host: &Host, caller_side: OnUpgrade, response: &mut Response<Body>, alive: Alive, mut account: Continued) {
     let upstream_side = hyper::upgrade::on(response);
     host.spawn("upgrade", async move {
         let (upstream, caller) = match (upstream_side.await, caller_side.await) {
             (Ok(upstream), Ok(caller)) => (upstream, caller),
             (Err(error), _) | (_, Err(error)) => {
-                tracing::info!(%error, "an upgrade did not come about");
+                account.ended(&format!("an upgrade did not come about: {error}"));
                 return;
             }
         };
         // From here on the streams themselves say how long it lasts.
         drop(alive);
-        let pumped = proxy::upgrade::pump(TokioIo::new(caller), TokioIo::new(upstream)).await;
-        account.ended(pumped.from_a, pumped.from_b, &pumped.end);
+        let end = proxy::upgrade::pump(TokioIo::new(caller), TokioIo::new(upstream), &account.pumped).await;
+        account.ended(&end.map_or_else(|error| error.to_string(), |()| "whole".to_owned()));
     });
 }

@@ -1,0 +1,109 @@
+//! The account of a request: one log line when its answer has ended, however it ends.
+
+use std::sync::{Arc, OnceLock};
+
+use http::{Method, Request, Response, StatusCode};
+use proxy::body::{self, BoxError};
+use proxy::upgrade::Pumped;
+use tokio::time::Instant;
+use tunnel::frame::Open;
+
+/// What is known of one request; told when dropped.
+pub(super) struct Account {
+    told: Told,
+    method: Method,
+    status: StatusCode,
+    bytes: u64,
+    end: Option<String>,
+}
+
+/// What a request and what goes on after it have in common.
+#[derive(Clone)]
+struct Told {
+    /// Who asks, by the hub's word; empty for who is not known.
+    caller: Arc<str>,
+    path: String,
+    began: Instant,
+    /// Why the guard has cut it, if it has.
+    cut: Arc<OnceLock<String>>,
+}
+
+impl Told {
+    fn ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How it ended: as was `seen`, else because somebody has cut it.
+    fn end<'a>(&'a self, seen: Option<&'a str>) -> &'a str {
+        seen.or(self.cut.get().map(String::as_str)).unwrap_or("the hub left")
+    }
+
+    /// Nothing is told of who is not known.
+    fn caller(&self) -> Option<&str> {
+        Some(&*self.caller).filter(|caller| !caller.is_empty())
+    }
+}
+
+impl Account {
+    /// The account of what came on a stream opened by `open`. Whoever cuts the request says why in `cut`.
+    pub(super) fn begin<B>(open: &Open, request: &Request<B>, cut: Arc<OnceLock<String>>) -> Self {
+        let told =
+            Told { caller: open.caller.as_str().into(), path: request.uri().path().to_owned(), began: Instant::now(), cut };
+        // 499 is what proxies write when who asks left before an answer (nginx).
+        let status = StatusCode::from_u16(499).unwrap_or_default();
+        Self { told, method: request.method().clone(), status, bytes: 0, end: None }
+    }
+
+    /// The answer's head is known.
+    pub(super) fn answered<B>(&mut self, response: &Response<B>) {
+        self.status = response.status();
+    }
+
+    /// A second account of the same request, for what goes on after its head was answered.
+    pub(super) fn continued(&self) -> Continued {
+        Continued { told: self.told.clone(), pumped: Pumped::default(), end: None }
+    }
+}
+
+impl body::Account for Account {
+    fn passed(&mut self, n: u64) {
+        self.bytes += n;
+    }
+
+    fn ended(&mut self, end: Result<(), &BoxError>) {
+        self.end = Some(end.map_or_else(|error| format!("broken: {error}"), |()| "whole".to_owned()));
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let Self { told, method, status, bytes, end } = self;
+        let end = told.end(end.as_deref());
+        let (caller, path, ms) = (told.caller(), &told.path, told.ms());
+        tracing::info!(caller, %method, path, code = status.as_u16(), bytes, ms, end, "request");
+    }
+}
+
+/// What is known of an upgraded connection; told when dropped.
+pub(super) struct Continued {
+    told: Told,
+    pub(super) pumped: Pumped,
+    end: Option<String>,
+}
+
+impl Continued {
+    /// Both directions have ended.
+    pub(super) fn ended(&mut self, end: String) {
+        self.end = Some(end);
+    }
+}
+
+impl Drop for Continued {
+    fn drop(&mut self) {
+        let Self { told, pumped, end } = self;
+        let end = told.end(end.as_deref());
+        let (caller, path, ms) = (told.caller(), &told.path, told.ms());
+        let (from_hub, from_upstream) = (pumped.from_a(), pumped.from_b());
+        tracing::info!(caller, path, from_hub, from_upstream, ms, end, "upgraded connection ended");
+    }
+}
