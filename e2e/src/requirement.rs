@@ -44,6 +44,24 @@ pub fn namespaces() -> Option<()> {
     met("namespaces", "network namespaces", "be root on Linux, with iproute2", possible.ok())
 }
 
+/// The browser to drive: `E2E_CHROMIUM`, else the one on the `PATH`.
+pub fn chromium() -> Option<PathBuf> {
+    let program = std::env::var_os("E2E_CHROMIUM").map_or_else(|| PathBuf::from("chromium"), PathBuf::from);
+    let works = runs(&program, &["--version"]);
+    met("chromium", "chromium", "install chromium, or name one in E2E_CHROMIUM", works.then_some(program))
+}
+
+/// Prometheus and promtool are on the `PATH`.
+pub fn prometheus() -> Option<()> {
+    let works = ["prometheus", "promtool"].iter().all(|program| runs(Path::new(program), &["--version"]));
+    met("prometheus", "prometheus", "install prometheus, with promtool", works.then_some(()))
+}
+
+/// A real HTTP proxy is on the `PATH`.
+pub fn tinyproxy() -> Option<()> {
+    met("tinyproxy", "tinyproxy", "install tinyproxy", runs(Path::new("tinyproxy"), &["-v"]).then_some(()))
+}
+
 /// Whether an environment variable asks for something.
 pub(crate) fn switched_on(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")

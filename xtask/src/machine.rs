@@ -18,7 +18,7 @@ struct Need {
 }
 
 /// All needs. The tests look for the same things, and skip themselves where nobody insists.
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 10] = [
     Need {
         name: "assets",
         how: "set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver (`setup-envtest use -p path` prints one)",
@@ -26,6 +26,11 @@ const NEEDS: [Need; 7] = [
             let has = |dir| ["etcd", "kube-apiserver"].iter().all(|program| Path::new(&dir).join(program).is_file());
             var_os("KUBEBUILDER_ASSETS").is_some_and(has)
         },
+    },
+    Need {
+        name: "chromium",
+        how: "install chromium, or name one in E2E_CHROMIUM",
+        present: || works(var_os("E2E_CHROMIUM").unwrap_or_else(|| "chromium".into()), &["--version"]),
     },
     Need { name: "fuzz", how: "cargo install --locked cargo-fuzz", present: crate::fuzz::is_there },
     Need {
@@ -44,6 +49,12 @@ const NEEDS: [Need; 7] = [
         present: || works("unshare", &["--net", "--mount", "true"]) && works("ip", &["netns", "list"]),
     },
     Need { name: "nginx", how: "install nginx, beside which the benchmark measures", present: || works("nginx", &["-v"]) },
+    Need {
+        name: "prometheus",
+        how: "install prometheus, with promtool",
+        present: || works("prometheus", &["--version"]) && works("promtool", &["--version"]),
+    },
+    Need { name: "tinyproxy", how: "install tinyproxy", present: || works("tinyproxy", &["-v"]) },
     Need { name: "valgrind", how: "install valgrind, which counts instructions", present: crate::bench::is_there },
 ];
 
