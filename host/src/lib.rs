@@ -39,7 +39,9 @@ pub use places::{Place, Places};
 pub use process::{Workers, run_process};
 pub use sources::{Source, TrustedProxies};
 pub use tasks::Tasks;
-pub use telemetry::{LogLevel, init_logging};
+pub use telemetry::{
+    CollectorUrl, LogLevel, Span, SpanKind, TRACE_METRICS, TRACEPARENT, TraceConfig, TraceParent, Tracer, init_logging,
+};
 pub use watched::Watched;
 
 use watched::Ledger;

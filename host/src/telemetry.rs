@@ -1,8 +1,18 @@
-//! Logs: JSON lines on standard error, one object an event.
+//! Logs: JSON lines on standard error, one object an event. Traces are beside them.
+
+mod collector;
+mod export;
+mod parent;
+mod traces;
 
 use std::str::FromStr;
 
 use tracing_subscriber::filter::LevelFilter;
+
+pub use collector::CollectorUrl;
+pub use export::METRICS as TRACE_METRICS;
+pub use parent::{TRACEPARENT, TraceParent};
+pub use traces::{Span, SpanKind, TraceConfig, Tracer};
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
