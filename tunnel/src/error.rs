@@ -166,6 +166,26 @@ pub enum SessionError {
     Closed(Reason),
 }
 
+impl SessionError {
+    /// Every word of [`SessionError::label`].
+    pub const LABELS: [&'static str; 8] =
+        ["silent", "peer-closed", "malformed", "protocol", "connection", "draining", "revoked", "closed"];
+
+    /// A word for programs, one of [`SessionError::LABELS`].
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::PeerSilent { .. } => "silent",
+            Self::PeerClosed => "peer-closed",
+            Self::Frame(_) => "malformed",
+            Self::Protocol(_) => "protocol",
+            Self::Io(_) => "connection",
+            Self::Closed(Reason::Draining) => "draining",
+            Self::Closed(Reason::Revoked) => "revoked",
+            Self::Closed(_) => "closed",
+        }
+    }
+}
+
 /// Which rule of PROTOCOL.md a peer broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {

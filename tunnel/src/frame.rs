@@ -176,4 +176,14 @@ pub enum Class {
 impl Class {
     /// All, most urgent first.
     pub const ALL: [Self; 4] = [Self::Interactive, Self::Watch, Self::Small, Self::Bulk];
+
+    /// A word for programs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Watch => "watch",
+            Self::Small => "small",
+            Self::Bulk => "bulk",
+        }
+    }
 }

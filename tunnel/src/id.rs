@@ -1,5 +1,6 @@
 //! Names that appear on the wire and in logs: clusters, agents, replicas, sessions, streams.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -41,6 +42,13 @@ impl FromStr for ClusterId {
             && bytes.iter().all(|b| alphanumeric(b) || matches!(b, b'.' | b'-'))
             && ends.into_iter().all(|end| end.is_some_and(alphanumeric));
         if good { Ok(Self(text.into())) } else { Err(ClusterIdError { text: text.to_owned() }) }
+    }
+}
+
+/// Maps by id are searched by what may be one.
+impl Borrow<str> for ClusterId {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

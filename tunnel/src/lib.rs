@@ -14,9 +14,11 @@ pub mod handshake;
 pub mod id;
 mod session;
 mod stream;
+mod totals;
 
 pub use budget::Budget;
 pub use driver::{Driver, Incoming, SessionHandle, start, websocket_config};
 pub use error::{OpenError, ProtocolError, Reason, SessionError, StreamError};
 pub use session::{Event, Protocol, Read, Role, Session, SessionConfig, SessionStats};
 pub use stream::{StreamWatch, TunnelStream};
+pub use totals::Totals;
