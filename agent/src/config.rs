@@ -5,6 +5,7 @@ mod server_url;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use host::TraceConfig;
 use proxy::flags::HostPort;
 use proxy::program::ProcessConfig;
 use secrecy::SecretString;
@@ -53,6 +54,8 @@ pub struct AgentConfig {
     pub health_addr: Option<SocketAddr>,
     /// Logging and threads.
     pub process: ProcessConfig,
+    /// Where traces go.
+    pub traces: TraceConfig,
 }
 
 /// What an agent presents to its hub.
@@ -121,6 +124,7 @@ impl AgentConfig {
             drain_max: Duration::from_secs(30),
             health_addr: Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8081)),
             process: ProcessConfig::default(),
+            traces: TraceConfig::default(),
         }
     }
 }

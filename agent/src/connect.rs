@@ -13,7 +13,7 @@ use tunnel::{Reason, SessionHandle};
 
 use crate::Agent;
 use crate::serve;
-pub(crate) use dial::{Dialed, Dialer};
+pub(crate) use dial::{DialError, Dialed, Dialer};
 pub(crate) use token::{Token, read_token};
 
 /// The first ceiling of the back-off; each wait is drawn below its ceiling.
@@ -58,7 +58,7 @@ impl Old {
 
 /// How a dial ended, or why it need not.
 enum Outcome {
-    Dialed(Result<Dialed, dial::DialError>),
+    Dialed(Result<Dialed, DialError>),
     Trusted,
 }
 
@@ -84,6 +84,7 @@ pub(crate) async fn stay_connected(agent: Arc<Agent>, mut drain: Drain) {
             }
             Outcome::Dialed(Err(error)) => {
                 let wait = wait_after(&error, dialed_at.elapsed(), &mut backoff, agent.host.chance());
+                agent.metrics.dial_failed(&error);
                 tracing::warn!(%error, server = %agent.config.server, retry_in = ?wait, "failed to connect to the hub");
                 if error.is_of_hubs_certificate() {
                     agent.disown_hub();
@@ -131,7 +132,7 @@ pub(crate) async fn stay_connected(agent: Arc<Agent>, mut drain: Drain) {
 }
 
 /// How long to wait after a dial that took `elapsed` and failed.
-fn wait_after(error: &dial::DialError, elapsed: Duration, backoff: &mut Backoff, chance: u64) -> Duration {
+fn wait_after(error: &DialError, elapsed: Duration, backoff: &mut Backoff, chance: u64) -> Duration {
     match error.is_answered() {
         true => backoff.next(chance),
         // Who waited for an answer in vain has waited.

@@ -22,6 +22,7 @@ use proxy::flags::ConfigError;
 use proxy::program::StartError;
 
 use crate::config::AgentConfig;
+use crate::metrics::help;
 use freezer::Freezer;
 pub(crate) use judgement::Asked;
 use judgement::judge;
@@ -57,9 +58,9 @@ impl Guard {
         };
         let policy = config.guard.as_ref().map(read).transpose().map_err(|mistake| StartError::Config(vec![mistake]))?;
         let (n_refused, n_cut, frozen) = (Family::default(), Family::default(), Gauge::default());
-        registry.register("agent_guard_refused", "Requests that the guard refused", n_refused.clone());
-        registry.register("agent_guard_cut", "Running requests that the guard cut", n_cut.clone());
-        registry.register("agent_frozen", "1 while the guard lets nothing pass", frozen.clone());
+        registry.register("agent_guard_refused", help("agent_guard_refused"), n_refused.clone());
+        registry.register("agent_guard_cut", help("agent_guard_cut"), n_cut.clone());
+        registry.register("agent_frozen", help("agent_frozen"), frozen.clone());
         let freezer = Freezer::new(host, config.state_dir.as_deref());
         Ok(Self { policy, freezer, n_refused, n_cut, frozen })
     }

@@ -17,7 +17,7 @@ mod upstream;
 use std::sync::Arc;
 
 use host::tls::{ClientFiles, ClientTls};
-use host::{Door, Drain, Host};
+use host::{Door, Drain, Host, Tracer};
 use tunnel::{Budget, Reason, SessionHandle};
 
 pub use config::AgentConfig;
@@ -77,6 +77,7 @@ pub async fn run(config: AgentConfig, host: Host, drain: Drain) -> Result<(), St
         () = orders => {}
         () = health => {}
     }
+    agent.tracer.flush().await;
     Ok(())
 }
 
@@ -89,6 +90,7 @@ struct Agent {
     upstream: Upstream,
     metrics: Metrics,
     sessions: Sessions,
+    tracer: Tracer,
 }
 
 impl Agent {
@@ -101,9 +103,12 @@ impl Agent {
             .map_err(|problem| StartError::Config(vec![ConfigError::new("--token-file", problem)]))?;
         let shown = (server_tls(&config, &host)?, token);
         let dialer = Dialer::new(host.clone(), config.clone(), shown, budget.clone());
-        let mut metrics = Metrics::new(&host, budget);
+        let tracer = tracer(&config, &host)?;
+        let sessions = Sessions::default();
+        let mut metrics = Metrics::new(&host, budget, &sessions);
+        tracer.register(&mut metrics.registry);
         let guard = Arc::new(Guard::new(&config, &host, &mut metrics.registry)?);
-        Ok(Self { config, host, dialer, guard, upstream, metrics, sessions: Sessions::default() })
+        Ok(Self { config, host, dialer, guard, upstream, metrics, sessions, tracer })
     }
 
     fn is_connected(&self) -> bool {
@@ -128,6 +133,12 @@ impl Agent {
         }
         tracing::info!(in_time, "drained");
     }
+}
+
+fn tracer(config: &AgentConfig, host: &Host) -> Result<Tracer, StartError> {
+    let path = config.traces.ca_cert.clone().unwrap_or_default();
+    let tracer = Tracer::new(host, &config.traces, PROGRAM, env!("CARGO_PKG_VERSION"));
+    tracer.map_err(|source| StartError::Material { flag: "otlp-ca-cert", path, source: Box::new(source) })
 }
 
 fn server_tls(config: &AgentConfig, host: &Host) -> Result<Option<ClientTls>, StartError> {

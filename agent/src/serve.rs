@@ -6,8 +6,9 @@ use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use host::{Span, SpanKind, TraceParent};
 use http::header::{CONNECTION, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,8 +19,9 @@ use proxy::body::{Body, BoxError, accounted};
 use proxy::head::{INNER_FIELDS_MAX, INNER_HEAD_BUFFER};
 use proxy::hygiene;
 use proxy::status::Status;
-use proxy::trailers;
 use proxy::upgrade::{Pumped, decline, may_switch};
+use proxy::{traces, trailers};
+use tokio::time::Instant;
 use tracing::Instrument;
 use tunnel::frame::Open;
 use tunnel::{Protocol, Reason, StreamWatch, TunnelStream};
@@ -36,7 +38,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves the streams of a session until it ends.
 pub(crate) async fn serve(agent: Arc<Agent>, session: Dialed, held: Held) {
-    let Dialed { mut incoming, protocol, .. } = session;
+    let Dialed { handle, mut incoming, protocol, .. } = session;
+    let began = Instant::now();
     while let Some((open, stream)) = incoming.next().await {
         if held.is_outdated() {
             stream.reset(Reason::Refused, "the session is outdated");
@@ -46,6 +49,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, session: Dialed, held: Held) {
         let agent_ = agent.clone();
         agent.host.spawn("stream", serve_stream(agent_, protocol, open, stream).instrument(span));
     }
+    agent.metrics.session_ended(began.elapsed(), &handle.ended().await);
 }
 
 async fn serve_stream(agent: Arc<Agent>, protocol: Protocol, open: Open, stream: TunnelStream) {
@@ -106,13 +110,18 @@ fn close(hub: &StreamWatch, refused: &Refused, cut: &OnceLock<String>) {
 }
 
 async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Option<HeaderValue>, hub: Hub) -> Response<Body> {
-    let mut account = Account::begin(&hub.open, &request, hub.cut.clone());
+    let span = traces::begin(&agent.tracer, SpanKind::Client, &request, &hub.open.trace);
+    let mut account = Account::begin(&hub.open, (&request, span), hub.cut.clone());
     let mut request = request.map(|body| trailers::cleaned(body.map_err(BoxError::from).boxed_unsync()));
     let hub_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
     let asked = Asked::of(&request);
     let mut response = match agent.guard.admit(&asked) {
-        Err(refused) => refused.status().into_response(),
+        Err(refused) => {
+            account.span().fail(refused.label(), &refused.to_string());
+            refused.status().into_response()
+        }
         Ok(()) => {
+            trace(&agent, account.span(), &hub.open, request.headers_mut());
             // One request per stream.
             let _ = hub.passed.set(asked);
             match forward(&agent, request, request_id).await {
@@ -148,6 +157,14 @@ async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Optio
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|body| accounted(body, account))
+}
+
+/// The API server's part of the trace: it belongs to our span, else to the hub's, else to what the caller began.
+fn trace(agent: &Agent, span: &Span, open: &Open, headers: &mut HeaderMap) {
+    span.tell("server.address", &agent.config.target.host);
+    span.count("server.port", agent.config.target.port.into());
+    let of_hub = || TraceParent::parse(&open.trace).map(|_| open.trace.clone());
+    traces::pass_on(span.traceparent().or_else(of_hub), headers);
 }
 
 async fn forward(agent: &Agent, mut request: Request<Body>, request_id: Option<HeaderValue>) -> Result<Response<Body>, Status> {

@@ -7,16 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use host::certificate::PeerCertificate;
-use tunnel::{Reason, SessionHandle};
+use tunnel::{Reason, SessionHandle, Totals};
 
 use crate::Agent;
 
 /// How long what runs on an outdated session may go on: Argo CD begins each watch anew after ten minutes.
 const OUTDATED_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// All sessions of one agent.
+/// All sessions of one agent. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Sessions(Arc<Mutex<Table>>);
+
 #[derive(Default)]
-pub(crate) struct Sessions(Mutex<BTreeMap<u64, Served>>);
+struct Table {
+    up: BTreeMap<u64, Served>,
+    /// What those that have ended came to.
+    past: Totals,
+}
 
 struct Served {
     handle: SessionHandle,
@@ -42,10 +49,16 @@ impl Held {
 
 impl Sessions {
     pub(crate) fn handles(&self) -> Vec<SessionHandle> {
-        self.table().values().map(|session| session.handle.clone()).collect()
+        self.table().up.values().map(|session| session.handle.clone()).collect()
     }
 
-    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Served>> {
+    /// The sessions that are up, and what those that have ended came to.
+    pub(crate) fn seen(&self) -> (Totals, Vec<SessionHandle>) {
+        let table = self.table();
+        (table.past, table.up.values().map(|session| session.handle.clone()).collect())
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,7 +70,8 @@ impl Agent {
     /// this one; another's end.
     pub(crate) fn hold(self: &Arc<Self>, handle: SessionHandle, certificate: Option<PeerCertificate>) -> Held {
         let hub = handle.peer().map(|peer| peer.name).unwrap_or_default();
-        let mut sessions = self.sessions.table();
+        let mut table = self.sessions.table();
+        let sessions = &mut table.up;
         for older in sessions.values().filter(|older| !self.dialer.trusts(older.certificate.as_ref())) {
             match !hub.is_empty() && older.hub == hub {
                 true => self.outdate(older),
@@ -74,7 +88,7 @@ impl Agent {
     /// Who was dialled could not prove to be the hub: sessions with whom would not be believed either end. Those of a hub that
     /// would are good, whoever may stand in the way of a new one.
     pub(crate) fn disown_hub(&self) {
-        self.sessions.table().values().filter(|session| !self.dialer.trusts(session.certificate.as_ref())).for_each(disown);
+        self.sessions.table().up.values().filter(|session| !self.dialer.trusts(session.certificate.as_ref())).for_each(disown);
     }
 
     fn outdate(&self, session: &Served) {
@@ -98,8 +112,10 @@ fn disown(session: &Served) {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut sessions = self.agent.sessions.table();
-        sessions.remove(&self.key);
-        self.agent.metrics.sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
+        let mut table = self.agent.sessions.table();
+        if let Some(ended) = table.up.remove(&self.key) {
+            table.past.add(&ended.handle.stats());
+        }
+        self.agent.metrics.sessions.set(i64::try_from(table.up.len()).unwrap_or(i64::MAX));
     }
 }

@@ -15,5 +15,6 @@ pub mod plain;
 pub mod program;
 pub mod request;
 pub mod status;
+pub mod traces;
 pub mod trailers;
 pub mod upgrade;

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use host::certificate::PeerCertificate;
@@ -20,6 +20,7 @@ use proxy::body::{self, Body};
 use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX};
 use proxy::hygiene::{self, Upgrade};
 use proxy::plain::{not_found, text};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::Instrument;
 use tunnel::handshake;
@@ -244,8 +245,10 @@ impl Agents {
         let (handle, _incoming, driver) =
             tunnel::start(self.sessions.config(protocol), parts.io.into_inner(), parts.read_buf).await;
         let joining = handle.clone();
+        let up_since = OnceLock::new();
         let join = async {
             if joining.established().await.is_ok() {
+                let _ = up_since.set(Instant::now());
                 let agent = joining.peer().map(|peer| peer.name).unwrap_or_default();
                 // Not all of its name, by which it is known to be the same again.
                 let agent = agent.get(..agent.len().saturating_sub(AGENT_NAME_HIDDEN)).unwrap_or(&agent);
@@ -280,6 +283,7 @@ impl Agents {
         };
         tracing::info!(%error, "session down");
         self.registry.leave(cluster, id, &error.to_string());
+        self.metrics.session_ended(up_since.get().map(Instant::elapsed), &error);
     }
 }
 

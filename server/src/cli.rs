@@ -6,6 +6,7 @@ use std::time::Duration;
 use host::Host;
 use host::watched::Contents;
 use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
+use proxy::traces;
 
 use crate::config::{InternalTls, ServerConfig, TlsFiles, clusters};
 use crate::front_door::refusal::KINDS;
@@ -125,6 +126,7 @@ pub(crate) const FLAGS: &[Section] = &[
             Flag::value("drain", "TIME", "After SIGTERM, how long running requests may go on").default("30s"),
         ],
     },
+    traces::FLAGS,
     GENERAL,
 ];
 
@@ -296,7 +298,7 @@ Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` wh
 | 77 | an address may not be listened on |
 | 130, 143 | a second SIGINT or SIGTERM cut the drain short |
 ",
-        [&METRICS[..], &host::watched::METRICS, &host::tls::METRICS]
+        [&METRICS[..], &host::watched::METRICS, &host::tls::METRICS, &host::TRACE_METRICS]
             .concat()
             .iter()
             .map(|(name, labels, meaning)| format!("| `{name}` | {labels} | {meaning} |\n"))
@@ -347,6 +349,7 @@ fn parse_run(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> R
     values.read("park-max", flags::duration, &mut config.park_max);
     values.read("drain", flags::duration, &mut config.drain_max);
     config.process.read(&mut values);
+    config.traces = traces::read(&mut values, host);
     refuse_equal_listeners(&mut values, &config);
     values.finish(Command::Run { config: Box::new(config), warnings })
 }

@@ -5,8 +5,8 @@ pub mod clusters;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use host::TrustedProxies;
 pub use host::tls::ServerFiles as TlsFiles;
+use host::{TraceConfig, TrustedProxies};
 use proxy::program::ProcessConfig;
 
 pub use crate::auth::{CertificateName, TokenDigest};
@@ -39,6 +39,8 @@ pub struct ServerConfig {
     pub internal_tls: InternalTls,
     /// Logging and threads.
     pub process: ProcessConfig,
+    /// Where traces go.
+    pub traces: TraceConfig,
     /// Proxied requests per second over all clusters, 0 = no limit.
     pub rate_limit: u32,
     /// The same of each cluster, 0 = no limit.
@@ -115,6 +117,7 @@ impl Default for ServerConfig {
             internal_tls_files: None,
             internal_tls: InternalTls::Off,
             process: ProcessConfig::default(),
+            traces: TraceConfig::default(),
             rate_limit: 0,
             cluster_rate_limit: 0,
             caller_rate_limit: 0,

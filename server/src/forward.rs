@@ -14,13 +14,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use host::Host;
+use host::{Host, SpanKind, Tracer};
 use http::header::{CONNECTION, EXPECT, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use proxy::body::{self, Body, BoxError};
 use proxy::upgrade::{decline, may_switch};
-use proxy::{expect, hygiene, trailers};
+use proxy::{expect, hygiene, traces, trailers};
 use tunnel::frame::Open;
 use tunnel::id::ClusterId;
 use tunnel::{OpenError, StreamError, TunnelStream};
@@ -64,6 +64,7 @@ pub(crate) struct Forward {
     host: Host,
     registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
+    tracer: Tracer,
     limits: RequestLimits,
     body_max: usize,
     upload_idle_max: Option<Duration>,
@@ -72,13 +73,14 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    pub(crate) fn new(config: &ServerConfig, host: Host, parts: (Arc<Roster>, Arc<Registry>, Arc<Metrics>)) -> Self {
-        let (roster, registry, metrics) = parts;
+    pub(crate) fn new(config: &ServerConfig, host: Host, parts: (Arc<Roster>, Arc<Registry>, Arc<Metrics>, Tracer)) -> Self {
+        let (roster, registry, metrics, tracer) = parts;
         Self {
             host,
             roster,
             registry,
             metrics,
+            tracer,
             limits: RequestLimits::new(config),
             body_max: config.request_body_max,
             upload_idle_max: config.upload_idle_max,
@@ -115,6 +117,7 @@ impl Forward {
             self.metrics.rate_limited.inc();
         }
         let why = refusal.words_for_log();
+        record.span().fail(refusal.kind().label, &why);
         let id = record.request_id().to_owned();
         record.refused(refusal.kind().status, why);
         refusal.into_response(&id)
@@ -123,7 +126,8 @@ impl Forward {
     /// Begins the account of a request.
     pub(crate) fn record(&self, caller: &Caller, cluster: &str, request: &Request<Body>) -> Record {
         let request_id = format!("{:016x}", self.host.chance());
-        Record::begin(self.metrics.clone(), request_id, caller, cluster, request)
+        let span = traces::begin(&self.tracer, SpanKind::Server, request, "");
+        Record::begin(self.metrics.clone(), request_id, caller, cluster, (request, span))
     }
 
     async fn try_forward(
@@ -145,8 +149,12 @@ impl Forward {
         let is_upgrade = hygiene::upgrade(request.version(), request.headers()).is_some();
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
         let (class, request_id) = (record.class(is_upgrade), record.request_id().to_owned());
-        let open = Open { class, request_id, caller: caller.told_name(), ..Open::default() };
+        let traceparent = record.span().traceparent();
+        let trace = traceparent.clone().unwrap_or_default();
+        let open = Open { class, request_id, trace, caller: caller.told_name(), ..Open::default() };
         let (mut request, fault) = self.outbound(request, is_upgrade)?;
+        // For agents that do not trace, and those that know no `trace`.
+        traces::pass_on(traceparent, request.headers_mut());
 
         let stream = self.stream(cluster, &mut request, open).await?;
         if let Some(admission) = &caller.admission {

@@ -21,7 +21,7 @@ mod trust;
 use std::sync::Arc;
 
 use host::tls::{Alpn, ServerTls};
-use host::{Door, Drain, Host, Watched};
+use host::{Door, Drain, Host, Tracer, Watched};
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -69,6 +69,7 @@ struct Server {
     registry: Arc<Registry>,
     trust: Arc<Trust>,
     callers: Arc<Callers>,
+    tracer: Tracer,
 }
 
 impl Server {
@@ -76,7 +77,8 @@ impl Server {
         let roster = Arc::new(Roster::new(&config.clusters));
         let registry = Arc::new(Registry::new(&config, host.clone()));
         let budget = Arc::new(Budget::new(config.process_budget));
-        let metrics = Arc::new(Metrics::new(&host, registry.clone(), budget.clone()));
+        let tracer = tracer(&host, &config)?;
+        let metrics = Arc::new(Metrics::new(&host, registry.clone(), budget.clone(), &tracer));
         let admin = Arc::new(Admin { registry: registry.clone(), metrics: metrics.clone(), drain: drain.clone() });
         let public_tls = tls(&host, ("tls", "tls-cert"), config.tls.as_ref(), Alpn::Http1)?.map(Arc::new);
         let revoked = revoked(&host, &config)?;
@@ -101,7 +103,7 @@ impl Server {
             tls: internal_tls,
             internal_tls: config.internal_tls,
             roster: roster.clone(),
-            forward: Arc::new(Forward::new(&config, host.clone(), (roster, registry.clone(), metrics))),
+            forward: Arc::new(Forward::new(&config, host.clone(), (roster, registry.clone(), metrics, tracer.clone()))),
             admin: config.ops_addr.is_none().then(|| admin.clone()),
             drain: drain.clone(),
             proxies: config.trusted_proxies.clone(),
@@ -120,7 +122,7 @@ impl Server {
             None => None,
         };
         let host = host.clone();
-        Ok(Self { config, host, drain, public, internal, ops, agents, front_door, admin, registry, trust, callers })
+        Ok(Self { config, host, drain, public, internal, ops, agents, front_door, admin, registry, trust, callers, tracer })
     }
 
     async fn serve(self) {
@@ -147,6 +149,7 @@ impl Server {
                 tokio::join!(public, internal, ops, trusted)
             } => {}
         }
+        self.tracer.flush().await;
     }
 
     fn warn(&self) {
@@ -232,6 +235,12 @@ fn internal_tls(host: &Host, config: &ServerConfig) -> Result<Option<ServerTls>,
             tls(host, ("internal-tls", "tls-cert"), public.as_ref(), Alpn::Http)
         }
     }
+}
+
+fn tracer(host: &Host, config: &ServerConfig) -> Result<Tracer, StartError> {
+    let path = config.traces.ca_cert.clone().unwrap_or_default();
+    let tracer = Tracer::new(host, &config.traces, "postern-server", env!("CARGO_PKG_VERSION"));
+    tracer.map_err(|source| StartError::Material { flag: "otlp-ca-cert", path, source: Box::new(source) })
 }
 
 fn revoked(host: &Host, config: &ServerConfig) -> Result<Option<Arc<Watched<Revoked>>>, StartError> {

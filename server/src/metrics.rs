@@ -1,32 +1,35 @@
 //! Every metric of the server in one list.
 
-use std::fmt;
-use std::sync::Arc;
+mod fleet;
+mod requests;
 
-use host::{Host, TurnedAway, ops};
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::{Host, Tracer, TurnedAway, ops};
 use http::Method;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::TypedMetric;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exposition;
-use tunnel::Budget;
-use tunnel::id::ClusterId;
+use tunnel::{Budget, SessionError};
 
+use crate::front_door::refusal::KINDS;
 use crate::registry::Registry;
+use fleet::Fleet;
+use requests::Requests;
 
-/// Upper bounds of request durations in seconds: from a cached GET to a watch of ten minutes.
-const DURATION_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0];
+/// Upper bounds of session lifetimes in seconds: from one that ends at once, by a middlebox's limits, to a week.
+const LIFETIME_BUCKETS: [f64; 10] = [1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0];
 
 /// Name, labels and meaning of each, as REFERENCE.md prints them and a scrape explains them.
-pub(crate) const METRICS: [(&str, &str, &str); 11] = [
+pub(crate) const METRICS: [(&str, &str, &str); 20] = [
     (
         "proxy_requests",
         "cluster, method, code",
-        "Requests that ended; methods outside the standard set are OTHER, 499 is a caller that left",
+        "Requests that ended; methods outside the standard set are OTHER, codes that nobody has registered are other, 499 is a caller that left; cluster is empty where the request named none that is there",
     ),
     ("proxy_request_duration_seconds", "cluster", "Time until an answer had ended, watches included"),
     ("caller_requests", "caller", "Requests that ended, by the name of their caller in the callers file, or anonymous"),
@@ -40,7 +43,24 @@ pub(crate) const METRICS: [(&str, &str, &str); 11] = [
     ("refusals", "reason", "Requests that this server refused itself"),
     ("agents_connected", "", "Sessions of agents"),
     ("tunnel_active_connections", "cluster", "Streams that run"),
+    ("tunnel_sessions", "cluster", "Sessions of the cluster's agents; 0 = it is offline"),
+    (
+        "tunnel_round_trip_seconds",
+        "cluster",
+        "How far the nearest agent is; none while nobody is connected, or nothing is measured",
+    ),
+    ("tunnel_streams", "cluster, class", "Streams that run: interactive, watch, small or bulk"),
+    ("tunnel_bytes", "cluster, direction", "Bytes of requests and answers, received from agents or sent to them"),
+    ("tunnel_credit_stalls", "cluster", "How often a stream that had more to send ran out of credit: who should read it is slow"),
+    ("tunnel_buffered_bytes", "cluster", "Bytes that came and were not read, or were written and have not left"),
     ("tunnel_reserved_bytes", "", "Memory reserved for the bytes of all tunnels, of process-budget"),
+    ("tunnel_budget_bytes", "", "process-budget: what tunnel_reserved_bytes cannot exceed"),
+    ("session_lifetime_seconds", "", "How long sessions were up that have ended"),
+    (
+        "sessions_ended",
+        "cause",
+        "Sessions that ended: silent, peer-closed, connection (it failed), malformed or protocol (the agent broke it), draining, revoked, closed",
+    ),
     ("requests_parked", "", "Requests that wait for a session"),
 ];
 
@@ -51,8 +71,7 @@ fn help(name: &str) -> &'static str {
 /// The metrics of one server.
 pub(crate) struct Metrics {
     registry: Exposition,
-    requests: Family<RequestLabels, Counter>,
-    durations: Family<ClusterLabel, Histogram, fn() -> Histogram>,
+    requests: Requests,
     callers: Family<CallerLabel, Counter>,
     /// Requests refused by the rate limit.
     pub(crate) rate_limited: Counter,
@@ -60,20 +79,10 @@ pub(crate) struct Metrics {
     pub(crate) turned_away: TurnedAway,
     auth_failures: Family<EndpointLabel, Counter>,
     refusals: Family<ReasonLabel, Counter>,
+    lifetimes: Histogram,
+    ended: Family<CauseLabel, Counter>,
     reserved: Gauge,
     budget: Arc<Budget>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    cluster: String,
-    method: &'static str,
-    code: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClusterLabel {
-    cluster: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,38 +100,58 @@ struct ReasonLabel {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabel {
+    cause: &'static str,
+}
+
 impl Metrics {
-    pub(crate) fn new(host: &Host, sessions: Arc<Registry>, budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(host: &Host, sessions: Arc<Registry>, budget: Arc<Budget>, tracer: &Tracer) -> Self {
         let mut registry = ops::registry(host, env!("CARGO_PKG_VERSION"));
         let metrics = Self {
-            requests: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            requests: Requests::new(sessions.clone()),
             callers: Family::default(),
             rate_limited: Counter::default(),
             turned_away: TurnedAway::default(),
             auth_failures: Family::default(),
             refusals: Family::default(),
+            lifetimes: Histogram::new(LIFETIME_BUCKETS),
+            ended: Family::default(),
             reserved: Gauge::default(),
             budget,
             registry: Exposition::default(),
         };
-        registry.register("proxy_requests", help("proxy_requests"), metrics.requests.clone());
-        registry.register("proxy_request_duration_seconds", help("proxy_request_duration_seconds"), metrics.durations.clone());
+        // From zero, or the first of each would be no increase.
+        KINDS.iter().for_each(|kind| drop(metrics.refusals.get_or_create(&ReasonLabel { reason: kind.label })));
+        SessionError::LABELS.iter().for_each(|cause| drop(metrics.ended.get_or_create(&CauseLabel { cause })));
+        let limit = Gauge::<i64>::default();
+        limit.set(i64::try_from(metrics.budget.max()).unwrap_or(i64::MAX));
+        registry.register_collector(Box::new(metrics.requests.clone()));
         registry.register("caller_requests", help("caller_requests"), metrics.callers.clone());
         registry.register("proxy_rate_limited", help("proxy_rate_limited"), metrics.rate_limited.clone());
         registry.register("connections_turned_away", help("connections_turned_away"), metrics.turned_away.clone());
         registry.register("auth_failures", help("auth_failures"), metrics.auth_failures.clone());
         registry.register("refusals", help("refusals"), metrics.refusals.clone());
+        registry.register_collector(Box::new(Fleet { registry: sessions }));
         registry.register("tunnel_reserved_bytes", help("tunnel_reserved_bytes"), metrics.reserved.clone());
-        registry.register_collector(Box::new(Fleet { sessions }));
+        registry.register("tunnel_budget_bytes", help("tunnel_budget_bytes"), limit);
+        registry.register("session_lifetime_seconds", help("session_lifetime_seconds"), metrics.lifetimes.clone());
+        registry.register("sessions_ended", help("sessions_ended"), metrics.ended.clone());
+        tracer.register(&mut registry);
         Self { registry, ..metrics }
     }
 
-    /// A request ended. `cluster` is a configured one or empty, so that the label set stays bounded.
+    /// A request ended. `cluster` may be empty, or one that is not there any more.
     pub(crate) fn request_ended(&self, cluster: &str, method: &Method, code: u16, seconds: f64) {
-        let cluster = cluster.to_owned();
-        self.requests.get_or_create(&RequestLabels { cluster: cluster.clone(), method: method_label(method), code }).inc();
-        self.durations.get_or_create(&ClusterLabel { cluster }).observe(seconds);
+        self.requests.ended(cluster, method, code, seconds);
+    }
+
+    /// A session ended, which was up for a while if it came to its hello.
+    pub(crate) fn session_ended(&self, up: Option<Duration>, how: &SessionError) {
+        self.ended.get_or_create(&CauseLabel { cause: how.label() }).inc();
+        if let Some(up) = up {
+            self.lifetimes.observe(up.as_secs_f64());
+        }
     }
 
     /// A request of a caller ended. `caller` is a name of the callers file or one that stands for all others.
@@ -147,56 +176,6 @@ impl Metrics {
     }
 }
 
-/// Methods outside the standard set are one label value: anybody can invent a method.
-fn method_label(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        "CONNECT" => "CONNECT",
-        "TRACE" => "TRACE",
-        _ => "OTHER",
-    }
-}
-
-/// What the registry knows, counted at each scrape.
-struct Fleet {
-    sessions: Arc<Registry>,
-}
-
-impl fmt::Debug for Fleet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Fleet")
-    }
-}
-
-impl Collector for Fleet {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let sessions = self.sessions.sessions();
-        let mut clusters = std::collections::BTreeMap::<ClusterId, usize>::new();
-        for (cluster, handle) in &sessions {
-            *clusters.entry(cluster.clone()).or_default() += handle.n_streams();
-        }
-        let n_parked = self.sessions.n_parked();
-        for (name, value) in [("agents_connected", sessions.len()), ("requests_parked", n_parked)] {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help(name), None, gauge.metric_type())?)?;
-        }
-        let kind = <ConstGauge<i64> as TypedMetric>::TYPE;
-        let mut family = encoder.encode_descriptor("tunnel_active_connections", help("tunnel_active_connections"), None, kind)?;
-        for (cluster, n_streams) in clusters {
-            let gauge = ConstGauge::new(i64::try_from(n_streams).unwrap_or(i64::MAX));
-            let label = ClusterLabel { cluster: cluster.to_string() };
-            gauge.encode(family.encode_family(&label)?)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +185,7 @@ mod tests {
     async fn a_scrape_and_the_reference_name_the_same_metrics() {
         let host = Host::real();
         let registry = Arc::new(Registry::new(&ServerConfig::default(), host.clone()));
-        let metrics = Metrics::new(&host, registry, Arc::new(Budget::new(1)));
+        let metrics = Metrics::new(&host, registry, Arc::new(Budget::new(1)), &Tracer::default());
         metrics.request_ended("edge-1", &Method::GET, 200, 0.1);
         metrics.caller_ended("argocd");
         metrics.auth_failed("connect");
@@ -216,18 +195,13 @@ mod tests {
         let scraped = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next());
         let mut scraped: Vec<_> = scraped
             .filter(|name| {
-                !["process_", "config_files_", "certificate_"].iter().any(|of_all| name.starts_with(of_all)) && *name != "build"
+                !["process_", "config_files_", "certificate_", "trace_"].iter().any(|of_all| name.starts_with(of_all))
+                    && *name != "build"
             })
             .collect();
         let mut told: Vec<_> = METRICS.iter().map(|(name, _, _)| *name).collect();
         scraped.sort_unstable();
         told.sort_unstable();
         assert_eq!(scraped, told, "{text}");
-    }
-
-    #[test]
-    fn an_invented_method_makes_no_new_label() {
-        assert_eq!(method_label(&Method::PATCH), "PATCH");
-        assert_eq!(method_label(&Method::from_bytes(b"BREW").expect("a token")), "OTHER");
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tunnel::id::{ClusterId, SessionId};
-use tunnel::{Reason, SessionHandle};
+use tunnel::{Reason, SessionHandle, Totals};
 
 use crate::config::ServerConfig;
 use crate::roster::{Changes, Roster};
@@ -41,11 +41,14 @@ struct Cluster {
     lost_why: Option<String>,
     /// Its sessions ended because none of their tokens is good any longer: nobody will be back soon.
     is_locked_out: bool,
+    /// What its sessions that have ended came to.
+    past: Totals,
 }
 
 impl Cluster {
     fn new(host: &Host) -> Self {
-        Self { sessions: Vec::new(), lost_at: Instant::now(), lost_since: timestamp(host), lost_why: None, is_locked_out: false }
+        let (lost_at, lost_since) = (Instant::now(), timestamp(host));
+        Self { sessions: Vec::new(), lost_at, lost_since, lost_why: None, is_locked_out: false, past: Totals::default() }
     }
 }
 
@@ -182,7 +185,13 @@ impl Registry {
         let now = timestamp(&self.host);
         if let Some(cluster) = self.clusters().get_mut(cluster) {
             let n_before = cluster.sessions.len();
-            cluster.sessions.retain(|entry| entry.id != id);
+            let past = &mut cluster.past;
+            cluster.sessions.retain(|entry| {
+                if entry.id == id {
+                    past.add(&entry.handle.stats());
+                }
+                entry.id != id
+            });
             if cluster.sessions.is_empty() && n_before > 0 {
                 cluster.lost_at = Instant::now();
                 cluster.lost_since = now;
@@ -245,6 +254,18 @@ impl Registry {
             cluster.sessions.iter().map(move |entry| (id.clone(), entry.handle.clone())).collect::<Vec<_>>()
         };
         clusters.iter().flat_map(sessions).collect()
+    }
+
+    /// Every cluster with its live sessions, and what those that have ended came to.
+    pub(crate) fn fleet(&self) -> Vec<(ClusterId, Totals, Vec<SessionHandle>)> {
+        let clusters = self.clusters();
+        let handles = |cluster: &Cluster| cluster.sessions.iter().map(|entry| entry.handle.clone()).collect();
+        clusters.iter().map(|(id, cluster)| (id.clone(), cluster.past, handles(cluster))).collect()
+    }
+
+    /// Whether there is such a cluster.
+    pub(crate) fn knows(&self, cluster: &str) -> bool {
+        self.clusters().contains_key(cluster)
     }
 
     /// How many requests wait for a session.

@@ -63,6 +63,23 @@ pub(crate) enum DialError {
 }
 
 impl DialError {
+    /// Every word of [`DialError::label`].
+    pub(crate) const LABELS: [&'static str; 7] =
+        ["unreachable", "tls", "refused", "not-websocket", "no-hello", "silent", "too-long"];
+
+    /// A word for programs, one of [`DialError::LABELS`].
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Tls { .. } => "tls",
+            Self::Refused { .. } => "refused",
+            Self::NotWebSocket(_) => "not-websocket",
+            Self::NoHello(_) => "no-hello",
+            Self::Silent => "silent",
+            Self::TooLong => "too-long",
+        }
+    }
+
     /// Whether the hub answered, so that asking again at once is of no use.
     pub(crate) fn is_answered(&self) -> bool {
         match self {

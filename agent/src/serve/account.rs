@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
+use host::Span;
 use http::{Method, Request, Response, StatusCode};
 use proxy::body::{self, BoxError};
+use proxy::traces;
 use proxy::upgrade::Pumped;
 use tokio::time::Instant;
 use tunnel::frame::Open;
@@ -26,6 +28,7 @@ struct Told {
     began: Instant,
     /// Why the guard has cut it, if it has.
     cut: Arc<OnceLock<String>>,
+    span: Span,
 }
 
 impl Told {
@@ -46,12 +49,18 @@ impl Told {
 
 impl Account {
     /// The account of what came on a stream opened by `open`. Whoever cuts the request says why in `cut`.
-    pub(super) fn begin<B>(open: &Open, request: &Request<B>, cut: Arc<OnceLock<String>>) -> Self {
-        let told =
-            Told { caller: open.caller.as_str().into(), path: request.uri().path().to_owned(), began: Instant::now(), cut };
+    pub(super) fn begin<B>(open: &Open, (request, span): (&Request<B>, Span), cut: Arc<OnceLock<String>>) -> Self {
+        span.tell("postern.request_id", &open.request_id);
+        let (caller, path) = (open.caller.as_str().into(), request.uri().path().to_owned());
+        let told = Told { caller, path, began: Instant::now(), cut, span };
         // 499 is what proxies write when who asks left before an answer (nginx).
         let status = StatusCode::from_u16(499).unwrap_or_default();
         Self { told, method: request.method().clone(), status, bytes: 0, end: None }
+    }
+
+    /// The request's span.
+    pub(super) fn span(&self) -> &Span {
+        &self.told.span
     }
 
     /// The answer's head is known.
@@ -71,6 +80,9 @@ impl body::Account for Account {
     }
 
     fn ended(&mut self, end: Result<(), &BoxError>) {
+        if let Err(error) = end {
+            self.told.span.fail("broken", &error.to_string());
+        }
         self.end = Some(end.map_or_else(|error| format!("broken: {error}"), |()| "whole".to_owned()));
     }
 }
@@ -80,7 +92,9 @@ impl Drop for Account {
         let Self { told, method, status, bytes, end } = self;
         let end = told.end(end.as_deref());
         let (caller, path, ms) = (told.caller(), &told.path, told.ms());
-        tracing::info!(caller, %method, path, code = status.as_u16(), bytes, ms, end, "request");
+        traces::answered(&told.span, status.as_u16(), *bytes, 400);
+        let trace_id = told.span.trace_id();
+        tracing::info!(caller, %method, path, code = status.as_u16(), bytes, ms, end, trace_id, "request");
     }
 }
 

@@ -3,7 +3,7 @@
 //! Off unless a collector is named; then a span is nothing and costs nothing. A tracer is a value, so that many processes fit
 //! into one simulation: its ids are the host's chance, its times the host's wall clock.
 
-use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry::trace::{Span as _, SpanContext, SpanId, Status, TraceContextExt, TraceId, Tracer as _, TracerProvider as _};
@@ -86,10 +86,11 @@ impl Tracer {
         Ok(Self(Some(Arc::new(On { host: host.clone(), sdk: provider.tracer(service), queue }))))
     }
 
-    /// Begins a span, which ends with its last clone.
-    pub fn span(&self, kind: SpanKind, name: impl Into<Cow<'static, str>>, parent: Option<&TraceParent>) -> Span {
+    /// Begins a span, which ends with its last clone. Nobody is asked for its parent while traces are off.
+    pub fn span(&self, kind: SpanKind, name: &'static str, parent: impl FnOnce() -> Option<TraceParent>) -> Span {
         let Some(on) = &self.0 else { return Span::default() };
-        let parent = parent.map(|parent| Context::new().with_remote_span_context(parent.context().clone())).unwrap_or_default();
+        let remote = |parent: TraceParent| Context::new().with_remote_span_context(parent.context().clone());
+        let parent = parent().map(remote).unwrap_or_default();
         let kind = match kind {
             SpanKind::Server => opentelemetry::trace::SpanKind::Server,
             SpanKind::Client => opentelemetry::trace::SpanKind::Client,
@@ -97,7 +98,7 @@ impl Tracer {
         let builder = on.sdk.span_builder(name).with_kind(kind).with_start_time(on.host.wall_clock());
         let sdk = on.sdk.build_with_context(builder, &parent);
         let context = sdk.span_context().clone();
-        Span(Some(Arc::new(Active { context, sdk: Mutex::new(sdk), host: on.host.clone() })))
+        Span(Some(Arc::new(Active { context, sdk: Mutex::new(sdk), has_failed: AtomicBool::new(false), host: on.host.clone() })))
     }
 
     /// Delivers what has ended, within a few seconds; at once gives up a collector that takes nothing.
@@ -124,6 +125,7 @@ pub struct Span(Option<Arc<Active>>);
 struct Active {
     context: SpanContext,
     sdk: Mutex<opentelemetry_sdk::trace::Span>,
+    has_failed: AtomicBool,
     host: Host,
 }
 
@@ -151,10 +153,13 @@ impl Span {
         self.record(|span| span.set_attribute(KeyValue::new(key, Value::I64(number))));
     }
 
-    /// It has failed: in a word for programs, and in words for people.
+    /// It has failed: in a word for programs, and in words for people. The first to say so knows best.
     pub fn fail(&self, kind: &str, why: &str) {
-        self.tell("error.type", kind);
-        self.record(|span| span.set_status(Status::error(cut(why).to_owned())));
+        let Some(active) = &self.0 else { return };
+        if !active.has_failed.swap(true, Ordering::Relaxed) {
+            self.tell("error.type", kind);
+            self.record(|span| span.set_status(Status::error(cut(why).to_owned())));
+        }
     }
 
     fn record(&self, record: impl FnOnce(&mut opentelemetry_sdk::trace::Span)) {

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use host::Span;
 use http::{Method, Request, Response, StatusCode};
 use proxy::body::{self, Body, BoxError, accounted};
 use proxy::request::{self, RequestInfo};
-use proxy::trailers;
 use proxy::upgrade::Pumped;
+use proxy::{traces, trailers};
 use tokio::time::Instant;
 use tunnel::frame::Class;
 
@@ -37,6 +38,7 @@ struct Account {
     end: String,
     place: Option<Arc<StreamPlace>>,
     running: Option<Arc<callers::Place>>,
+    span: Span,
 }
 
 impl Record {
@@ -45,9 +47,14 @@ impl Record {
         request_id: String,
         caller: &Caller,
         cluster: &str,
-        request: &Request<Body>,
+        (request, span): (&Request<Body>, Span),
     ) -> Self {
         let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
+        traces::tell(&span, &info);
+        for (key, value) in [("postern.cluster", cluster), ("postern.caller", &*caller.name), ("postern.request_id", &request_id)]
+        {
+            span.tell(key, value);
+        }
         Self {
             account: Some(Account {
                 metrics,
@@ -65,12 +72,18 @@ impl Record {
                 end: "caller left".to_owned(),
                 place: None,
                 running: None,
+                span,
             }),
         }
     }
 
     pub(crate) fn request_id(&self) -> &str {
         self.account.as_ref().map(|account| account.request_id.as_str()).unwrap_or_default()
+    }
+
+    /// The span of the request; nothing while traces are off.
+    pub(crate) fn span(&self) -> Span {
+        self.account.as_ref().map(|account| account.span.clone()).unwrap_or_default()
     }
 
     /// Keeps the request among those that run until its answer, and what goes on after it, has ended.
@@ -109,6 +122,7 @@ impl Record {
             began: account.map_or_else(Instant::now, |account| account.began),
             _place: account.and_then(|account| account.place.clone()),
             _running: account.and_then(|account| account.running.clone()),
+            _span: self.span(),
         }
     }
 
@@ -124,15 +138,18 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let Some(account) = self.account.take() else { return };
-        let Account { metrics, request_id, caller, peer, cluster, method, path, info, began, status, bytes, end, .. } = account;
+        let Account { metrics, request_id, caller, peer, cluster, method, path, info, began, status, bytes, end, span, .. } =
+            account;
         let elapsed = began.elapsed();
         // 499 is what proxies write when the caller left before an answer (nginx).
         let code = status.map_or(499, |status| status.as_u16());
         metrics.request_ended(&cluster, &method, code, elapsed.as_secs_f64());
         metrics.caller_ended(&caller);
+        traces::answered(&span, code, bytes, 500);
+        let trace_id = span.trace_id();
         let (verb, resource) = (info.verb.as_str(), info.resource_text());
         let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(request_id, %caller, %peer, cluster, %method, path, verb, resource, code, bytes, ms, end, "request");
+        tracing::info!(request_id, %caller, %peer, cluster, %method, path, verb, resource, code, bytes, ms, end, trace_id, "request");
     }
 }
 
@@ -147,6 +164,8 @@ pub(super) struct Continued {
     began: Instant,
     _place: Option<Arc<StreamPlace>>,
     _running: Option<Arc<callers::Place>>,
+    /// Goes on as long.
+    _span: Span,
 }
 
 impl Continued {
@@ -188,6 +207,9 @@ impl body::Account for Tracked {
 
     fn ended(&mut self, end: Result<(), &BoxError>) {
         if let Some(account) = &mut self.record.account {
+            if let Err(error) = end {
+                account.span.fail("broken", &error.to_string());
+            }
             account.end = end.map_or_else(|error| format!("broken: {error}"), |()| "whole".to_owned());
         }
     }

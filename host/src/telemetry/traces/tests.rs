@@ -33,7 +33,7 @@ async fn a_span_is_delivered_as_a_child_of_what_its_caller_began() {
     let (host, mut collector) = place(Temper::Takes);
     let tracer = tracer(&host, 0.0);
     let parent = TraceParent::parse(PARENT).expect("well-formed");
-    let span = tracer.span(SpanKind::Server, "GET", Some(&parent));
+    let span = tracer.span(SpanKind::Server, "GET", || Some(parent));
     span.tell("url.path", &"ü".repeat(ATTRIBUTE_BYTES_MAX));
     span.count("http.response.status_code", 503);
     span.fail("Offline", "no agent is connected");
@@ -66,18 +66,18 @@ async fn what_is_not_sampled_is_not_delivered_and_says_so_further_on() {
     let (host, mut collector) = place(Temper::Takes);
     let not_sampled = PARENT.replace("-01", "-00");
     let all = tracer(&host, 1.0);
-    let span = all.span(SpanKind::Client, "GET", TraceParent::parse(&not_sampled).as_ref());
+    let span = all.span(SpanKind::Client, "GET", || TraceParent::parse(&not_sampled));
     let passed_on = span.traceparent().expect("traces are on");
     assert!(passed_on.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && passed_on.ends_with("-00"), "{passed_on}");
     assert_eq!(span.trace_id(), None);
     drop(span);
     let none = tracer(&host, 0.0);
-    assert!(none.span(SpanKind::Client, "GET", None).traceparent().expect("traces are on").ends_with("-00"));
+    assert!(none.span(SpanKind::Client, "GET", || None).traceparent().expect("traces are on").ends_with("-00"));
     for tracer in [all, none] {
         tracer.flush().await;
     }
     assert!(collector.bodies.try_recv().is_err());
-    let off = Tracer::default().span(SpanKind::Client, "GET", None);
+    let off = Tracer::default().span(SpanKind::Client, "GET", || None);
     assert_eq!((off.traceparent(), off.trace_id()), (None, None));
 }
 
@@ -92,7 +92,7 @@ async fn a_collector_that_is_dead_silent_or_refuses_costs_its_spans_and_nothing_
         let tracer = tracer(&host, 1.0);
         let n_spans = 10_000;
         let began = tokio::time::Instant::now();
-        (0..n_spans).for_each(|_| drop(tracer.span(SpanKind::Server, "GET", None)));
+        (0..n_spans).for_each(|_| drop(tracer.span(SpanKind::Server, "GET", || None)));
         assert!(began.elapsed().is_zero(), "{temper:?}: ending a span waits for nothing");
         let flushing = tokio::time::Instant::now();
         tracer.flush().await;
@@ -110,7 +110,7 @@ async fn a_collector_that_is_dead_silent_or_refuses_costs_its_spans_and_nothing_
 async fn spans_that_a_collector_refuses_are_counted_as_lost() {
     let (host, _collector) = place(Temper::TakesAllBut(3));
     let tracer = tracer(&host, 1.0);
-    (0..10).for_each(|_| drop(tracer.span(SpanKind::Server, "GET", None)));
+    (0..10).for_each(|_| drop(tracer.span(SpanKind::Server, "GET", || None)));
     tracer.flush().await;
     assert_eq!(counted(&tracer), (7, 3));
 }
@@ -120,7 +120,7 @@ async fn one_connection_serves_many_deliveries_and_another_follows_one_that_brok
     let (host, mut collector) = place(Temper::Takes);
     let tracer = tracer(&host, 1.0);
     let mut deliver = async || {
-        drop(tracer.span(SpanKind::Server, "GET", None));
+        drop(tracer.span(SpanKind::Server, "GET", || None));
         tokio::time::sleep(LONG).await;
         collector.bodies.recv().await.expect("a delivery").n_connections
     };
