@@ -45,7 +45,16 @@ pub(super) async fn check(story: &Story) -> anyhow::Result<()> {
 
 /// What a program says it holds when nobody asks anything of it. Idle sessions hold nothing; every stream, with its
 /// buffers and the credit it gave, holds something.
-const HELD: [&str; 4] = ["tunnel_reserved_bytes", "tunnel_active_connections", "requests_parked", "agent_tunnel_reserved_bytes"];
+const HELD: [&str; 8] = [
+    "tunnel_reserved_bytes",
+    "tunnel_buffered_bytes",
+    "tunnel_streams",
+    "tunnel_active_connections",
+    "requests_parked",
+    "agent_tunnel_reserved_bytes",
+    "agent_buffered_bytes",
+    "agent_streams",
+];
 
 /// How often the programs are asked.
 const ASK_EVERY: Duration = Duration::from_millis(100);
