@@ -3,6 +3,7 @@
 //! To add a rule: a file in `tidy/` with a function from sources to findings, a line in [`findings`], a bad sample in its
 //! tests.
 
+mod dashboards;
 mod files;
 mod layers;
 mod protocol;
@@ -75,6 +76,7 @@ fn findings(root: &Path, built: Option<&Path>) -> Result<Vec<Finding>> {
     found.extend(layers::check()?);
     found.extend(protocol::check(root)?);
     found.extend(reference::check(root, built));
+    found.extend(dashboards::check(root));
     Ok(found)
 }
 
