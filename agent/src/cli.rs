@@ -1,5 +1,7 @@
 //! The command line: flags as people write them, and what becomes of them.
 
+mod network;
+
 use std::time::Duration;
 
 use host::Host;
@@ -32,6 +34,7 @@ pub(crate) const FLAGS: &[Section] = &[
                 .default("0"),
         ],
     },
+    network::SECTION,
     Section {
         title: "API server",
         flags: &[
@@ -105,7 +108,8 @@ pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) 
     if args.peek().is_some_and(|first| first == "reference") {
         return Ok(Command::Print(reference()));
     }
-    let mut values = Values::parse(FLAGS, args, env);
+    let env = network::with_lower_case(env);
+    let mut values = Values::parse(FLAGS, args, &env);
     if values.get("help", flags::switch) == Some(true) {
         return Ok(Command::Print(PAGE.help(FLAGS)));
     }
@@ -120,6 +124,7 @@ pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) 
         (server.unwrap_or_else(unusable_server), token.unwrap_or_else(|| TunnelToken::Fixed(SecretString::default())));
     let mut config = AgentConfig::new(server, token);
     read_hub(&mut values, host, &mut config);
+    network::read(&mut values, host, &mut config, &mut warnings);
     read_target(&mut values, host, &mut config, &mut warnings);
     read_guard(&mut values, host, &mut config);
     values.read("max-conns", flags::positive, &mut config.streams_max);

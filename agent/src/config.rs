@@ -1,6 +1,8 @@
 //! AgentConfig: what the agent runs on, complete and typed.
 
+pub(crate) mod exemptions;
 mod server_url;
+pub(crate) mod way;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use proxy::program::ProcessConfig;
 use secrecy::SecretString;
 
 pub use server_url::ServerUrl;
+pub use way::{HubProxy, ProxyCredentials, Way};
 
 /// Where Kubernetes puts a pod's own token and CA.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -24,6 +27,11 @@ pub struct AgentConfig {
     pub token: TunnelToken,
     /// CA of the hub's certificate, in PEM; `None` = the machine's own roots.
     pub server_ca_cert: Option<String>,
+    /// How the hub is reached. The target never is by anything but a connection of our own.
+    pub way: Way,
+    /// After how long without a byte of the hub it is pinged; `None` = as the protocol has it. Where a middlebox forgets
+    /// what is idle sooner, less helps.
+    pub keepalive: Option<Duration>,
     /// Certificate and key to present to the hub.
     pub client_identity: Option<ClientIdentity>,
     /// The one place that this agent dials for requests: its API server.
@@ -103,6 +111,8 @@ impl AgentConfig {
             server,
             token: token.into(),
             server_ca_cert: None,
+            way: Way::Straight,
+            keepalive: None,
             client_identity: None,
             target: HostPort { host: "kubernetes.default.svc".to_owned(), port: 443 },
             target_tls: TargetTls::Verified { ca_cert: format!("{SERVICE_ACCOUNT}/ca.crt") },

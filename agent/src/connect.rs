@@ -2,6 +2,7 @@
 
 mod dial;
 mod token;
+mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::Agent;
 use crate::serve;
 pub(crate) use dial::{DialError, Dialed, Dialer};
 pub(crate) use token::{Token, read_token};
+pub(crate) use way::{Way, read_credentials};
 
 /// The first ceiling of the back-off; each wait is drawn below its ceiling.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);

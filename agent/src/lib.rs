@@ -25,7 +25,7 @@ use proxy::flags::ConfigError;
 pub use proxy::program::StartError;
 
 use config::TargetTls;
-use connect::{Dialer, Token};
+use connect::{Dialer, Token, Way};
 use guard::Guard;
 use metrics::Metrics;
 use sessions::Sessions;
@@ -101,8 +101,9 @@ impl Agent {
         let budget = Arc::new(Budget::new(config.process_budget));
         let token = Token::new(&host, &config.token)
             .map_err(|problem| StartError::Config(vec![ConfigError::new("--token-file", problem)]))?;
-        let shown = (server_tls(&config, &host)?, token);
-        let dialer = Dialer::new(host.clone(), config.clone(), shown, budget.clone());
+        let way = Way::new(&host, &config.way)?;
+        let hub = (way, server_tls(&config, &host)?, token);
+        let dialer = Dialer::new(host.clone(), config.clone(), hub, budget.clone());
         let tracer = tracer(&config, &host)?;
         let sessions = Sessions::default();
         let mut metrics = Metrics::new(&host, budget, &sessions);

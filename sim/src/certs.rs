@@ -47,10 +47,19 @@ impl Authority {
     /// # Errors
     /// If keys cannot be made.
     pub fn new(now: SystemTime) -> Result<Self, rcgen::Error> {
+        Self::named(now, "postern development authority", None)
+    }
+
+    /// The same under another name, and of an organisation.
+    ///
+    /// # Errors
+    /// If keys cannot be made.
+    pub fn named(now: SystemTime, common_name: &str, organization: Option<&str>) -> Result<Self, rcgen::Error> {
         let year = i32::from(
             Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y").to_string().parse().unwrap_or(1970_i16),
         );
-        let mut params = params("postern development authority", (year, YEARS), Vec::new())?;
+        let mut params = params(common_name, (year, YEARS), Vec::new())?;
+        organization.iter().for_each(|name| params.distinguished_name.push(DnType::OrganizationName, *name));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         Ok(Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)?, year, leaf_years: YEARS })

@@ -8,11 +8,15 @@
 mod flow;
 mod http;
 mod program;
+mod tls;
 
 use std::time::Duration;
 
 pub use http::dial_through;
 pub(crate) use program::{Controls, Placed};
+
+/// The name of a CONNECT proxy within its cluster.
+pub const PROXY_NAME: &str = "proxy";
 
 /// Where a CONNECT proxy listens, as squid does.
 pub const PROXY_PORT: u16 = 3128;
@@ -28,6 +32,22 @@ pub struct Middlebox {
     /// Ends a flow when one half of it has ended.
     closes_halves: bool,
     buffer: Option<Buffer>,
+    /// Keeps for itself what the hub says behind a 101.
+    holds_upgraded: bool,
+    /// Takes `Upgrade` and `Connection` out of requests, as gateways do that were not told otherwise.
+    drops_upgrades: bool,
+    tls: Tls,
+}
+
+/// What a box has to do with TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    /// It passes bytes on.
+    None,
+    /// It has a certificate of its own, as an https proxy has.
+    Own,
+    /// It ends the TLS of who dials with a certificate that it made for the place dialled, and begins another.
+    Intercepts,
 }
 
 /// How a box knows where to dial on.
@@ -64,7 +84,17 @@ impl Middlebox {
     }
 
     const fn new(kind: Kind) -> Self {
-        Self { kind, idle_timeout: None, max_age: None, resets: false, closes_halves: false, buffer: None }
+        Self {
+            kind,
+            idle_timeout: None,
+            max_age: None,
+            resets: false,
+            closes_halves: false,
+            buffer: None,
+            holds_upgraded: false,
+            drops_upgrades: false,
+            tls: Tls::None,
+        }
     }
 
     /// Ends a flow on which no byte came for `time`.
@@ -94,6 +124,30 @@ impl Middlebox {
     /// Keeps what it reads until it is `bytes` much or `time` old, as buffering proxies do.
     pub const fn buffers(mut self, bytes: usize, time: Duration) -> Self {
         self.buffer = Some(Buffer { bytes, time });
+        self
+    }
+
+    /// Passes on a 101 and holds what comes behind it, as gateways do that wait for the whole of an answer.
+    pub const fn holds_what_is_upgraded(mut self) -> Self {
+        self.holds_upgraded = true;
+        self
+    }
+
+    /// Does not know upgrades: their headers are of one hop (RFC 9110 section 7.6.1), and it does not pass them on.
+    pub const fn drops_upgrades(mut self) -> Self {
+        self.drops_upgrades = true;
+        self
+    }
+
+    /// Is spoken to by TLS, as [`PROXY_NAME`], with a certificate of [`pki::NEW`](crate::pki::NEW).
+    pub const fn with_tls(mut self) -> Self {
+        self.tls = Tls::Own;
+        self
+    }
+
+    /// Reads what TLS hides: shows who dials a certificate for the hub of [`pki::INSPECTION`](crate::pki::INSPECTION).
+    pub const fn intercepts(mut self) -> Self {
+        self.tls = Tls::Intercepts;
         self
     }
 

@@ -14,6 +14,7 @@ use crate::certs::{Authority, Pem};
 use crate::fabric::place_of;
 use crate::host::EPOCH;
 use crate::machine::Machine;
+use crate::middlebox::PROXY_NAME;
 use crate::stage::{API_NAME, CALLERS};
 
 /// A machine's own certificate.
@@ -43,6 +44,8 @@ pub struct Issue {
     pub edge_1: Pem,
     /// A caller's: `cn:caller`, `uri:spiffe://hub/argocd`.
     pub caller: Pem,
+    /// A CONNECT proxy's, which is spoken to by TLS.
+    pub proxy: Pem,
     /// The API servers'.
     api: Pem,
 }
@@ -60,6 +63,13 @@ pub static SHORT: LazyLock<Issue> = LazyLock::new(|| {
     all_of(&authority).expect("certificates")
 });
 
+/// Of whoever inspects TLS on the way out of a company's network.
+pub static INSPECTION: LazyLock<Issue> = LazyLock::new(|| {
+    host::tls::use_provider();
+    let authority = Authority::named(SystemTime::UNIX_EPOCH + EPOCH, "Example Web Inspection CA", Some("Example Corp"));
+    all_of(&authority.expect("an authority")).expect("certificates")
+});
+
 fn authority() -> Authority {
     host::tls::use_provider();
     Authority::new(SystemTime::UNIX_EPOCH + EPOCH).expect("an authority")
@@ -72,6 +82,7 @@ fn all_of(authority: &Authority) -> Result<Issue, rcgen::Error> {
         agent: authority.client("agent")?,
         edge_1: authority.client_of("edge-1", EDGE_1_URI)?,
         caller: authority.client_of("caller", "spiffe://hub/argocd")?,
+        proxy: authority.server("proxy", &[PROXY_NAME])?,
         api: authority.server("kube-apiserver", &[API_NAME])?,
     })
 }

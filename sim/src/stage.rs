@@ -11,7 +11,7 @@ use crate::caller::Ledger;
 use crate::fabric::{Fabric, place_of};
 use crate::hostile;
 use crate::machine::{Machine, Panics, Program};
-use crate::middlebox::{Controls, Middlebox, Placed};
+use crate::middlebox::{Controls, Middlebox, PROXY_NAME, Placed};
 use crate::pki;
 use crate::rogue::Rogue;
 use crate::seed::Seed;
@@ -82,7 +82,7 @@ impl Stage {
         let controls = boxes.iter().map(|placed| (placed.machine.clone(), placed.controls.clone())).collect();
         for placed in boxes {
             let name = placed.machine.clone();
-            machines.insert(name.clone(), add(&name, placed.program()));
+            machines.insert(name.clone(), placed.equipped(|program| add(&name, program)));
             starts.push(name);
         }
         for name in CALLERS {
@@ -233,6 +233,8 @@ fn place_boxes(world: &World, fabric: &Fabric, trace: &Trace) -> Vec<Placed> {
             let its_box = place(&cluster.id, plan, &door);
             if plan.is_in_the_way() {
                 entry.clone_from(&its_box.machine);
+            } else {
+                fabric.add_name(&cluster.id, PROXY_NAME, &[&its_box.machine]);
             }
             boxes.push(its_box);
         }

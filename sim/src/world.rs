@@ -410,6 +410,11 @@ pub fn tunnel_token(cluster: &str) -> String {
     credentials::tunnel_token(cluster)
 }
 
+/// What agents of a cluster present to the proxy on their way out; whatever is appended is another password.
+pub fn proxy_password(cluster: &str) -> String {
+    credentials::proxy_password(cluster)
+}
+
 /// What agents of a cluster present to its API server; whatever is appended is another token of the same cluster.
 pub fn service_account_token(cluster: &str) -> String {
     credentials::service_account_token(cluster)

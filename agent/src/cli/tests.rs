@@ -11,6 +11,7 @@ use proxy::flags::Mistakes;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::*;
+use crate::config::{ProxyCredentials, Way};
 
 const NEEDED: [&str; 2] = ["-server=wss://hub.example/connect", "-token=hush"];
 const CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -93,6 +94,68 @@ fn a_plain_hub_must_be_allowed() {
 }
 
 #[test]
+fn a_proxy_is_taken_from_the_flag_then_from_either_spelling_of_the_environment() {
+    let upper = ("HTTPS_PROXY", "http://upper:3128");
+    let lower = ("https_proxy", "lower:3128");
+    for (args, env, expected) in [
+        (&[][..], &[][..], None),
+        (&[], &[lower], Some("http://lower:3128")),
+        (&[], &[lower, upper], Some("http://upper:3128")),
+        (&[], &[lower, ("HTTPS_PROXY", "")], Some("http://lower:3128")),
+        (&["-https-proxy=https://flag"], &[upper], Some("https://flag:443")),
+        (&["-https-proxy="], &[upper], None),
+        (&[], &[upper, ("NO_PROXY", "example")], None),
+        (&[], &[upper, ("no_proxy", "*")], None),
+        (&["-no-proxy=other"], &[upper, ("no_proxy", "*")], Some("http://upper:3128")),
+        (&["-https-proxy=flag:1", "-no-proxy=.example"], &[], None),
+        (&["-server=ws://hub", "-allow-insecure-server"], &[upper], None),
+        (&["-server=wss://127.0.0.1"], &[upper], None),
+        (&["-server=wss://localhost", "-https-proxy=flag:1"], &[], Some("http://flag:1")),
+    ] {
+        let needed = if args.iter().any(|arg| arg.starts_with("-server")) { &NEEDED[1..] } else { &NEEDED[..] };
+        let config = run(&[needed, args].concat(), env).expect("good").0;
+        assert_eq!(config.way.proxy().map(ToString::to_string).as_deref(), expected, "{args:?} {env:?}");
+    }
+}
+
+#[test]
+fn a_proxys_password_comes_from_the_url_or_from_a_file_and_is_never_shown() {
+    let (config, warnings) = run(&[NEEDED[0], NEEDED[1], "-https-proxy=http://user:hush@proxy:1"], &[]).expect("good");
+    assert!(warnings[0].starts_with("--https-proxy has a password, which all users of this machine see"), "{warnings:?}");
+    assert!(warnings[1].starts_with("the proxy's password crosses the network in clear text"), "{warnings:?}");
+    assert!(!format!("{config:?}{warnings:?}").contains("hush"));
+
+    let env = [("HTTPS_PROXY", "https://user:hush@proxy:1")];
+    assert_eq!(run(&NEEDED, &env).expect("good").1, [""; 0]);
+
+    let args = [NEEDED[0], NEEDED[1], "-https-proxy=https://proxy:1", "-proxy-credentials=proxy.txt", "-proxy-ca-cert=ca.pem"];
+    let config = run(&args, &[]).expect("good").0;
+    let Way::Proxy(proxy) = &config.way else { panic!("{config:?}") };
+    assert!(matches!(&proxy.credentials, ProxyCredentials::File(path) if path == "proxy.txt"), "{proxy:?}");
+    assert_eq!(proxy.ca_cert.as_deref(), Some("ca.pem"));
+}
+
+#[test]
+fn mistakes_about_the_way_to_the_hub_are_told_and_no_password_with_them() {
+    for (args, expected) in [
+        (&["-https-proxy=socks5://u:hush@proxy"][..], "--https-proxy: is a SOCKS proxy, which is not supported"),
+        (&["-server=ws://hub", "-allow-insecure-server", "-https-proxy=proxy:1"], "--https-proxy: is for wss:// only"),
+        (&["-https-proxy=u:hush@proxy:1", "-proxy-credentials=proxy.txt"], "--proxy-credentials: says the same as the URL"),
+        (&["-https-proxy=proxy:1", "-proxy-credentials=ca.pem"], "--proxy-credentials: ca.pem has no colon"),
+        (&["-https-proxy=proxy:1", "-proxy-credentials=gone"], "--proxy-credentials: gone cannot be read"),
+        (&["-https-proxy=https://proxy:1", "-proxy-ca-cert=gone"], "--proxy-ca-cert: gone cannot be read"),
+        (&["-keepalive=500ms"], "--keepalive: \"500ms\" is not between 1s and 8s"),
+        (&["-keepalive=9s"], "--keepalive: \"9s\" is not between 1s and 8s"),
+    ] {
+        let needed = if args[0].starts_with("-server") { &NEEDED[1..] } else { &NEEDED[..] };
+        let mistakes = run(&[needed, args].concat(), &[]).expect_err("a mistake");
+        assert!(mistakes[0].to_string().starts_with(expected), "{mistakes:?}");
+        assert!(!format!("{mistakes:?}").contains("hush"));
+    }
+    assert_eq!(run(&[NEEDED[0], NEEDED[1], "-keepalive=2s"], &[]).expect("good").0.keepalive, Some(Duration::from_secs(2)));
+}
+
+#[test]
 fn a_service_account_token_that_is_not_there_yet_is_only_a_warning() {
     let (_, warnings) = run(&[NEEDED[0], NEEDED[1], "-sa-token-path=later"], &[]).expect("good");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -124,7 +187,10 @@ fn printed(args: &[&str]) -> String {
 }
 
 fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Vec<ConfigError>> {
-    let host = Host::new(Arc::new(Files([(CA, "pem"), (TOKEN, "t"), ("ca.pem", "pem")].into())), Tasks::new());
+    let host = Host::new(
+        Arc::new(Files([(CA, "pem"), (TOKEN, "t"), ("ca.pem", "pem"), ("proxy.txt", "user:hush\n")].into())),
+        Tasks::new(),
+    );
     let lookup = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     parse(args.iter().map(|arg| (*arg).to_owned()), &lookup, &host)
 }

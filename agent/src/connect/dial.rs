@@ -23,7 +23,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tunnel::{Budget, Driver, Incoming, Protocol, Role, SessionConfig, SessionError, SessionHandle, handshake};
 
 use crate::config::AgentConfig;
-use crate::connect::Token;
+use crate::connect::way::ProxyError;
+use crate::connect::{Token, Way};
 
 /// How long a whole dial may take: name, connection, TLS and upgrade have each their own limit; this is the sum that a
 /// satellite link needs.
@@ -42,6 +43,9 @@ pub(crate) enum DialError {
     /// Nobody answered.
     #[error("failed to reach the hub: {0}")]
     Unreachable(#[source] io::Error),
+    /// The proxy on the way did not lead there.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// TLS came to no agreement.
     #[error("the TLS handshake failed: {source}{}", tls_hint(source))]
     Tls { source: io::Error },
@@ -64,13 +68,14 @@ pub(crate) enum DialError {
 
 impl DialError {
     /// Every word of [`DialError::label`].
-    pub(crate) const LABELS: [&'static str; 7] =
-        ["unreachable", "tls", "refused", "not-websocket", "no-hello", "silent", "too-long"];
+    pub(crate) const LABELS: [&'static str; 8] =
+        ["unreachable", "proxy", "tls", "refused", "not-websocket", "no-hello", "silent", "too-long"];
 
     /// A word for programs, one of [`DialError::LABELS`].
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "unreachable",
+            Self::Proxy(_) => "proxy",
             Self::Tls { .. } => "tls",
             Self::Refused { .. } => "refused",
             Self::NotWebSocket(_) => "not-websocket",
@@ -86,6 +91,7 @@ impl DialError {
             // A gateway's word that nobody answered it (RFC 9110 sections 15.6.3 and 15.6.5): the hub is being restarted.
             Self::Refused { status: StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT, .. } => false,
             Self::Refused { .. } => true,
+            Self::Proxy(error) => error.is_answered(),
             // An alert is an answer; a connection that breaks in the handshake is a hub that is just going away.
             Self::Tls { source } => source.kind() == io::ErrorKind::InvalidData,
             Self::Unreachable(_) | Self::NotWebSocket(_) | Self::NoHello(_) | Self::Silent | Self::TooLong => false,
@@ -140,6 +146,7 @@ pub(crate) struct Dialed {
 pub(crate) struct Dialer {
     host: Host,
     config: Arc<AgentConfig>,
+    way: Way,
     tls: Option<ClientTls>,
     token: Token,
     budget: Arc<Budget>,
@@ -151,11 +158,11 @@ impl Dialer {
     pub(crate) fn new(
         host: Host,
         config: Arc<AgentConfig>,
-        (tls, token): (Option<ClientTls>, Token),
+        (way, tls, token): (Way, Option<ClientTls>, Token),
         budget: Arc<Budget>,
     ) -> Self {
         let name = format!("{}/{} {:016x}", crate::PROGRAM, env!("CARGO_PKG_VERSION"), host.chance());
-        Self { host, config, tls, token, budget, name }
+        Self { host, config, way, tls, token, budget, name }
     }
 
     /// What the hub is shown and known by, as a number that changes with it.
@@ -196,7 +203,7 @@ impl Dialer {
     async fn try_dial(&self) -> Result<Dialed, DialError> {
         let server = &self.config.server;
         let identity = self.identity();
-        let connection = self.host.dial(&server.host, server.port).await.map_err(DialError::Unreachable)?;
+        let connection = self.way.dial(server).await?;
         let (connection, certificate) = match &self.tls {
             Some(tls) => {
                 let connected = tls.connect(connection, &server.host, Alpn::Http1).await;
@@ -272,11 +279,13 @@ impl Dialer {
 
     fn session(&self, protocol: Protocol) -> SessionConfig {
         let budget = Arc::new(Budget::under(self.budget.clone(), self.config.session_budget));
+        let defaults = SessionConfig::new(Role::Agent, protocol, budget);
         SessionConfig {
             name: self.name.clone(),
             streams_max: self.config.streams_max,
             silence_max: self.config.silence_max,
-            ..SessionConfig::new(Role::Agent, protocol, budget)
+            ping_interval: self.config.keepalive.unwrap_or(defaults.ping_interval),
+            ..defaults
         }
     }
 }
@@ -298,7 +307,7 @@ fn not_websocket(error: hyper::Error) -> DialError {
 }
 
 /// The connection's own error, if that is what it was.
-fn io_error(error: &hyper::Error) -> Option<io::Error> {
+pub(super) fn io_error(error: &hyper::Error) -> Option<io::Error> {
     let error = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
     Some(io::Error::new(error.kind(), error.to_string()))
 }

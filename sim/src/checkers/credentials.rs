@@ -1,7 +1,8 @@
 //! No credential where it does not belong: each is marked, and the fabric saw every mark that crossed.
 //!
 //! A cluster's service account token goes from its agents to its API server. Its tunnel token goes from its agents towards
-//! the hub. What callers present goes to the hub's server and no further. None of them stands in a log.
+//! the hub. What callers present goes to the hub's server and no further, what a proxy wants to know to the proxy. None of
+//! them stands in a log.
 
 use crate::fabric::{Crossing, MARK, place_of};
 use crate::story::Story;
@@ -18,6 +19,9 @@ const TUNNEL: &str = "tunnel";
 /// What carries an agent's credential for its API server.
 const SERVICE_ACCOUNT: &str = "service-account";
 
+/// What an agent shows the proxy on its way out.
+const PROXY: &str = "proxy";
+
 /// What a caller presents to the hub.
 pub(crate) fn callers_token(caller: &str) -> String {
     marked(CALLER, caller)
@@ -31,6 +35,11 @@ pub(crate) fn tunnel_token(cluster: &str) -> String {
 /// What agents of a cluster present to its API server.
 pub(crate) fn service_account_token(cluster: &str) -> String {
     marked(SERVICE_ACCOUNT, cluster)
+}
+
+/// What agents of a cluster show the proxy on their way out.
+pub(crate) fn proxy_password(cluster: &str) -> String {
+    marked(PROXY, cluster)
 }
 
 fn marked(kind: &str, owner: &str) -> String {
@@ -60,6 +69,7 @@ fn may_cross(Crossing { from, to, kind, owner }: &Crossing, is_cluster: impl Fn(
             let towards_the_hub = from_place == owner || !is_cluster(from_place) && !is_cluster(to_place);
             towards_the_hub && (to_place == owner || !is_cluster(to_place)) && !to.contains("/api") && !is_caller(to)
         }
+        PROXY => from_place == owner && from.contains("/agent") && *to == format!("{owner}/box"),
         CALLER => from_place == HUB && to_place == HUB && !is_caller(to),
         _ => false,
     }
@@ -85,6 +95,7 @@ mod tests {
         assert!(may(TUNNEL, "edge-1/agent", "edge-1/proxy") && may(TUNNEL, "edge-1/proxy", "hub/balancer"));
         assert!(may(TUNNEL, "hub/balancer", "hub/server"));
         assert!(may(CALLER, "hub/kubectl", "hub/server"));
+        assert!(may(PROXY, "edge-1/agent-2", "edge-1/box"));
         let forbidden = [
             (SERVICE_ACCOUNT, "edge-1/agent", "hub/server"),
             (SERVICE_ACCOUNT, "edge-2/agent", "edge-2/api"),
@@ -94,6 +105,10 @@ mod tests {
             (TUNNEL, "hub/server", "hub/kubectl"),
             (TUNNEL, "edge-1/agent", "edge-1/api"),
             (TUNNEL, "edge-2/agent", "hub/server"),
+            (PROXY, "edge-1/box", "hub/server"),
+            (PROXY, "edge-1/agent", "hub/server"),
+            (PROXY, "edge-1/agent", "edge-1/api"),
+            (PROXY, "edge-2/agent", "edge-2/box"),
             (CALLER, "hub/server", "edge-1/agent"),
             (CALLER, "hub/server", "hub/argocd"),
             (CALLER, "edge-1/agent", "edge-1/api"),

@@ -14,6 +14,18 @@ use crate::fabric::Socket;
 /// What a box reads at a time: a page or four, as splicing proxies do.
 const READ_BYTES: usize = 16 * 1024;
 
+/// One of the two connections of a flow.
+pub(super) trait Leg: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Ends it with a reset.
+    fn reset(self: Box<Self>);
+}
+
+impl Leg for Socket {
+    fn reset(self: Box<Self>) {
+        Self::reset(*self);
+    }
+}
+
 /// How a flow ended.
 pub(super) enum Ended {
     /// Both ends, or one that counts for both, said their last byte.
@@ -23,7 +35,7 @@ pub(super) enum Ended {
     /// The box lost patience and told both ends.
     Reset,
     /// The box lost patience and told nobody: the sockets stay open for as long as these are held.
-    Forgotten(Socket, Socket),
+    Forgotten(Box<dyn Leg>, Box<dyn Leg>),
 }
 
 /// Why a flow stopped.
@@ -34,13 +46,13 @@ enum Why {
 }
 
 /// Runs a flow to its end. `early` was read from `near` already.
-pub(super) async fn run(plan: &Middlebox, mut near: Socket, mut far: Socket, early: Bytes) -> Ended {
+pub(super) async fn run(plan: &Middlebox, mut near: Box<dyn Leg>, mut far: Box<dyn Leg>, early: Bytes) -> Ended {
     let seen = Seen(Mutex::new(Instant::now()));
     let why = {
         let (near_out, near_in) = tokio::io::split(&mut near);
         let (far_out, far_in) = tokio::io::split(&mut far);
-        let there = carry(near_out, far_in, early, plan, &seen);
-        let back = carry(far_out, near_in, Bytes::new(), plan, &seen);
+        let there = carry(near_out, far_in, early, (plan, false), &seen);
+        let back = carry(far_out, near_in, Bytes::new(), (plan, plan.holds_upgraded), &seen);
         let both = async {
             match plan.closes_halves {
                 false => tokio::try_join!(biased; there, back).map(|_| ()),
@@ -74,12 +86,12 @@ async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     early: Bytes,
-    plan: &Middlebox,
+    (plan, holds_upgraded): (&Middlebox, bool),
     seen: &Seen,
 ) -> io::Result<()> {
     to.write_all(&early).await?;
     let mut kept = BytesMut::new();
-    let mut due = None;
+    let (mut due, mut is_upgraded) = (None, false);
     loop {
         let mut bytes = [0; READ_BYTES];
         let n_read = tokio::select! {
@@ -92,6 +104,11 @@ async fn carry(
             (Some(0), _) => {
                 to.write_all(&kept).await?;
                 return to.shutdown().await;
+            }
+            (Some(n), None) if holds_upgraded => {
+                let (at_once, held) = bytes[..n].split_at(passed(&bytes[..n], is_upgraded));
+                is_upgraded |= !held.is_empty() || at_once.starts_with(SWITCHING);
+                to.write_all(at_once).await?;
             }
             (Some(n), None) => to.write_all(&bytes[..n]).await?,
             (Some(n), Some(Buffer { bytes: enough, time })) => {
@@ -108,6 +125,20 @@ async fn carry(
                 due = None;
             }
         }
+    }
+}
+
+/// How an upgrade is answered.
+const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
+
+/// How much of an answer's bytes is passed on by a box that holds what is upgraded: all up to the end of a 101's head.
+fn passed(bytes: &[u8], is_upgraded: bool) -> usize {
+    match is_upgraded {
+        true => 0,
+        false if bytes.starts_with(SWITCHING) => {
+            bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(bytes.len(), |end| end + 4)
+        }
+        false => bytes.len(),
     }
 }
 

@@ -15,6 +15,9 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// As nginx says it when nobody listens behind it.
 pub(super) const BAD_GATEWAY: &str = "502 Bad Gateway";
 
+/// As squid says it of a place that is in no list of its rules.
+pub(super) const FORBIDDEN: &str = "403 Forbidden\r\nX-Squid-Error: ERR_ACCESS_DENIED 0";
+
 const UNAUTHENTICATED: &str = "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"the way out\"";
 const NOT_ALLOWED: &str = "405 Method Not Allowed";
 
@@ -51,6 +54,15 @@ pub(super) async fn refuse(to: &mut (impl AsyncRead + AsyncWrite + Unpin), statu
     to.shutdown().await?;
     while to.read(&mut [0; 1024]).await? > 0 {}
     Ok(())
+}
+
+/// A head as a gateway passes it on that knows no upgrades.
+pub(super) fn without_upgrade(head: &str) -> String {
+    let is_of_one_hop = |line: &&str| {
+        let name = line.split(':').next().unwrap_or_default();
+        ["upgrade", "connection"].iter().any(|one| name.eq_ignore_ascii_case(one))
+    };
+    head.split_inclusive("\r\n").filter(|line| !is_of_one_hop(line)).collect()
 }
 
 /// Where a CONNECT wants to go, or what it is answered.

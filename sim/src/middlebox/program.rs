@@ -9,11 +9,11 @@ use bytes::Bytes;
 use host::Host;
 use tokio::io::AsyncWriteExt;
 
-use super::flow::{self, Ended};
-use super::{Kind, Middlebox, PROXY_PORT, http};
+use super::flow::{self, Ended, Leg};
+use super::{Kind, Middlebox, PROXY_PORT, http, tls};
 use crate::fabric::{Fabric, Socket};
 use crate::host::SimListener;
-use crate::machine::Program;
+use crate::machine::{Machine, Program};
 use crate::trace::Trace;
 
 /// What a story may ask of a box while it runs: counts of the faults that want it so.
@@ -21,6 +21,14 @@ use crate::trace::Trace;
 pub(crate) struct Controls {
     pub(crate) n_swallows: AtomicUsize,
     pub(crate) n_bad_gateways: AtomicUsize,
+    pub(crate) n_forbidden: AtomicUsize,
+}
+
+impl Controls {
+    /// What a proxy answers to all CONNECTs by order of a story.
+    fn proxy_refusal(&self) -> Option<&'static str> {
+        (self.n_forbidden.load(Ordering::Relaxed) > 0).then_some(http::FORBIDDEN)
+    }
 }
 
 /// A box in its place.
@@ -39,14 +47,22 @@ pub(crate) struct Placed {
 /// What comes of a connection that was accepted.
 enum Way {
     /// It goes on, and these bytes were read already.
-    On(Socket, Bytes),
+    On(Box<dyn Leg>, Box<dyn Leg>, Bytes),
     /// It was answered, or nothing will ever come of it.
     Over,
 }
 
 impl Placed {
+    /// Its machine, which `add` makes of its program, with the certificate that the box shows.
+    pub(crate) fn equipped(self, add: impl FnOnce(Program) -> Machine) -> Machine {
+        let plan = self.plan.clone();
+        let machine = add(self.program());
+        tls::equip(&machine, &plan);
+        machine
+    }
+
     /// Its program. It ends when it is drained, and takes all flows with it.
-    pub(crate) fn program(self) -> Program {
+    fn program(self) -> Program {
         Arc::new(move |host, mut drain| {
             let this = self.clone();
             let incarnation = this.fabric.incarnation(&this.machine);
@@ -77,20 +93,24 @@ impl Placed {
         }
     }
 
-    async fn serve(&self, host: &Host, incarnation: u64, mut near: Socket) {
+    async fn serve(&self, host: &Host, incarnation: u64, near: Socket) {
         if self.controls.n_swallows.load(Ordering::Relaxed) > 0 {
             self.trace.tell(&self.machine, "accepts and does not forward");
             // Nor does it when the fault is over: only who dials again gets through.
             return std::future::pending().await;
         }
-        let way = match self.find_way(host, incarnation, &mut near).await {
-            Ok(way) => way,
-            Err(error) => {
+        let near = match tls::accept(host, self.plan.tls, near).await {
+            Ok(near) => near,
+            Err(error) => return self.trace.tell(&self.machine, format!("a handshake came to nothing: {error}")),
+        };
+        let (near, far, early) = match self.find_way(host, incarnation, near).await {
+            Ok(Way::On(near, far, early)) => (near, far, early),
+            Ok(Way::Over) => return,
+            Err((near, error)) => {
                 self.trace.tell(&self.machine, format!("finds no way on: {error}"));
                 return near.reset();
             }
         };
-        let Way::On(far, early) = way else { return };
         let tell = |what: &str| self.trace.tell(&self.machine, what);
         match flow::run(&self.plan, near, far, early).await {
             Ended::Closed => {}
@@ -105,34 +125,52 @@ impl Placed {
         }
     }
 
-    async fn find_way(&self, host: &Host, incarnation: u64, near: &mut Socket) -> io::Result<Way> {
+    /// Where a connection goes on to; with an error the connection itself comes back.
+    async fn find_way(&self, host: &Host, incarnation: u64, mut near: Box<dyn Leg>) -> Result<Way, (Box<dyn Leg>, io::Error)> {
+        match self.way_on(host, incarnation, &mut near).await {
+            Ok(Some((far, early))) => Ok(Way::On(near, far, early)),
+            Ok(None) => Ok(Way::Over),
+            Err(error) => Err((near, error)),
+        }
+    }
+
+    async fn way_on(&self, host: &Host, incarnation: u64, near: &mut Box<dyn Leg>) -> io::Result<Option<(Box<dyn Leg>, Bytes)>> {
         if self.controls.n_bad_gateways.load(Ordering::Relaxed) > 0 {
             http::read_head(near).await?;
             http::refuse(near, http::BAD_GATEWAY).await?;
-            return Ok(Way::Over);
+            return Ok(None);
         }
-        match &self.plan.kind {
-            Kind::LoadBalancer => {
-                let next = self.next.clone();
-                Ok(Way::On(self.dial(host, incarnation, &next, self.port).await?, Bytes::new()))
+        let (far, early) = match &self.plan.kind {
+            Kind::LoadBalancer if self.plan.drops_upgrades => {
+                let head = http::read_head(near).await?;
+                let early = [http::without_upgrade(&head.text).as_bytes(), &head.behind].concat();
+                (self.dial(host, incarnation, &self.next, self.port).await?, Bytes::from(early))
             }
+            Kind::LoadBalancer => (self.dial(host, incarnation, &self.next, self.port).await?, Bytes::new()),
             Kind::ConnectProxy { credentials } => {
                 let head = http::read_head(near).await?;
+                let refusals = self.controls.proxy_refusal();
                 let asked = match http::asked_of_proxy(&head.text, credentials.as_deref()) {
-                    Ok(asked) => asked,
+                    Ok(asked) if refusals.is_none() => asked,
+                    Ok(_) => {
+                        http::refuse(near, refusals.unwrap_or_default()).await?;
+                        return Ok(None);
+                    }
                     Err(refusal) => {
                         http::refuse(near, refusal).await?;
-                        return Ok(Way::Over);
+                        return Ok(None);
                     }
                 };
+                self.trace.tell(&self.machine, format!("is asked for {}:{}", asked.0, asked.1));
                 let Ok(far) = self.dial(host, incarnation, &asked.0, asked.1).await else {
                     http::refuse(near, http::BAD_GATEWAY).await?;
-                    return Ok(Way::Over);
+                    return Ok(None);
                 };
                 near.write_all(http::ESTABLISHED).await?;
-                Ok(Way::On(far, head.behind))
+                (far, head.behind)
             }
-        }
+        };
+        Ok(Some((tls::dial_on(host, self.plan.tls, far).await?, early)))
     }
 
     /// Dials on, address after address.

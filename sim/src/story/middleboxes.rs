@@ -21,6 +21,11 @@ impl Story {
         self.control(middlebox, ["bad gateway", "pass"], |controls| &controls.n_bad_gateways)
     }
 
+    /// The proxy's rules forbid every CONNECT, until they allow it again.
+    pub fn forbid_connects(&self, middlebox: &str) -> Fault {
+        self.control(middlebox, ["forbid CONNECTs at", "allow CONNECTs at"], |controls| &controls.n_forbidden)
+    }
+
     /// Dials `target` (`name:port`) through the CONNECT proxy beside a cluster, from its agent's machine.
     pub async fn dial_through(&self, proxy: &str, target: &str, credentials: Option<&str>) -> anyhow::Result<Connection> {
         let place = crate::fabric::place_of(proxy);

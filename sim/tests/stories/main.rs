@@ -20,6 +20,7 @@ mod losses;
 mod metrics;
 mod middleboxes;
 mod names;
+mod proxies;
 mod recovery;
 mod requests;
 mod revocation;

@@ -33,6 +33,24 @@ fn a_load_balancer_with_an_idle_timeout_of_half_a_minute_never_cuts_an_idle_tunn
 }
 
 #[test]
+fn a_middlebox_that_forgets_after_five_seconds_is_survived_with_a_shorter_keepalive() {
+    let impatient = || Middlebox::load_balancer().idle_timeout(secs(5)).resets();
+    let world = World::new().cluster("edge-1", |c| c.behind(impatient()));
+    let world = world.cluster("ship-7", |c| c.behind(impatient()).with(|config| config.keepalive = Some(secs(2))));
+    world.version_1(Nothing(GO_WAITS), Nothing(FRONT_DOOR)).tell(async |s: Story| {
+        s.pass(minutes(60)).await;
+        let n_reset = |machine: &str| {
+            let lines = s.trace().lines();
+            lines.iter().filter(|line| line.who == machine && line.what.contains("resets a flow")).count()
+        };
+        anyhow::ensure!(n_reset("ship-7/box") == 0, "reset {} flows", n_reset("ship-7/box"));
+        anyhow::ensure!(n_reset("edge-1/box") > 10, "the box is patient: {}", n_reset("edge-1/box"));
+        s.kubectl().get("ship-7", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+        Ok(())
+    });
+}
+
+#[test]
 fn a_maximum_age_aborts_watches_visibly_and_delays_no_request_by_more_than_a_second() {
     behind(Middlebox::load_balancer().max_age(secs(60)).resets()).version_1(Same, Nothing(NO_PARKING)).tell(async |s: Story| {
         let (argo, kubectl) = (s.argocd(), s.kubectl());
