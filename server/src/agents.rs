@@ -1,5 +1,7 @@
 //! The agents' door: a token, a handshake, then a session joins the registry and leaves it when it ends.
 
+mod trial;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +11,15 @@ use std::time::Duration;
 use host::certificate::PeerCertificate;
 use host::tls::ServerTls;
 use host::{Arrival, Connection, Drain, Host, Late, Place, Places, TrustedProxies};
-use http::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER, UPGRADE};
+use http::header::{CONNECTION, DATE, HeaderValue, ORIGIN, RETRY_AFTER, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use proxy::body::{self, Body};
 use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX};
 use proxy::hygiene::{self, Upgrade};
@@ -69,6 +73,7 @@ pub(crate) struct SessionLimits {
     drain_max: Duration,
     /// Taken before the upgrade: who sends no hello has a place too.
     of_cluster: Places<ClusterId>,
+    trials_of_cluster: Places<ClusterId>,
     /// Tells agents that two sessions are with the same process.
     name: String,
     next_id: AtomicU64,
@@ -83,6 +88,7 @@ impl SessionLimits {
             silence_max: config.silence_max,
             drain_max: config.drain_max,
             of_cluster: Places::new(SESSIONS_PER_CLUSTER_MAX),
+            trials_of_cluster: Places::new(trial::TRIALS_PER_CLUSTER_MAX),
             name: format!("postern-server/{} {chance:016x}", env!("CARGO_PKG_VERSION")),
             next_id: AtomicU64::new(1),
         }
@@ -133,6 +139,7 @@ impl Agents {
                 if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     // Who is not an agent holds no place. Not by hyper's setting, which would spoil the `Connection` of a 101.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    agents.date(&mut response);
                 }
                 Ok::<_, Infallible>(response)
             }
@@ -142,6 +149,8 @@ impl Agents {
             .header_read_timeout(HEAD_TIMEOUT)
             .max_headers(HEAD_FIELDS_MAX)
             .max_buf_size(HEAD_BUFFER)
+            // hyper's is not of the host's clock.
+            .auto_date_header(false)
             .serve_connection(TokioIo::new(connection), service)
             .with_upgrades()
             .await;
@@ -165,6 +174,12 @@ impl Agents {
                     arrival.settle();
                     let offer = request.headers().get(handshake::HEADER).map(HeaderValue::as_bytes);
                     let protocol = handshake::negotiate(offer);
+                    if trial::is_asked_for(request.headers()) {
+                        let begun = self.begin_trial(admitted, protocol, hyper::upgrade::on(&mut request));
+                        let mut response = begun.map_or_else(|refused| *refused, |()| switching(&accept_key, protocol));
+                        trial::offer(&mut response);
+                        return response;
+                    }
                     self.begin(peer, admitted, protocol, hyper::upgrade::on(&mut request));
                     switching(&accept_key, protocol)
                 }
@@ -218,7 +233,21 @@ impl Agents {
             && headers.get("sec-websocket-version").is_some_and(|version| version == "13");
         match headers.get("sec-websocket-key") {
             Some(key) if is_websocket => Ok((Admitted { cluster, credential, _place: place }, derive_accept_key(key.as_bytes()))),
-            _ => refused(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket (version 13) for agents"),
+            _ => {
+                let mut response = text(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket (version 13) for agents");
+                // Who is known and tries the way learns whether a trial would be told from a session.
+                trial::offer(&mut response);
+                Err((Box::new(response), Duration::ZERO))
+            }
+        }
+    }
+
+    /// The time of day, by which agents find that theirs is wrong (RFC 9110 section 6.6.1).
+    fn date(&self, response: &mut Response<Body>) {
+        let now = Timestamp::try_from(self.host.wall_clock()).ok();
+        let date = now.and_then(|now| DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok());
+        if let Some(date) = date.and_then(|date| HeaderValue::from_str(&date).ok()) {
+            response.headers_mut().insert(DATE, date);
         }
     }
 

@@ -15,6 +15,7 @@ pub mod id;
 mod session;
 mod stream;
 mod totals;
+pub mod trial;
 
 pub use budget::Budget;
 pub use driver::{Driver, Incoming, SessionHandle, start, websocket_config};
