@@ -1,5 +1,6 @@
 //! Certificates as identities: whose they are, for how long they are good, and how they are told apart.
 
+mod described;
 mod twins;
 
 use std::fmt;
@@ -9,6 +10,8 @@ use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
+
+pub use described::Described;
 
 /// The SHA-256 of a certificate's DER: what `openssl x509 -fingerprint -sha256` prints.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

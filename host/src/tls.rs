@@ -5,6 +5,7 @@
 
 mod any;
 mod expiry;
+mod failure;
 mod material;
 
 use std::io;
@@ -22,6 +23,7 @@ use crate::watched::{Contents, Unread, Watched};
 use crate::{Connection, Host};
 pub(crate) use expiry::ExpiryMetrics;
 pub use expiry::METRICS;
+pub use failure::Failure;
 use material::{ClientMaterial, ServerMaterial};
 
 /// How long a handshake may take: four flights over a satellite link and a loss.
