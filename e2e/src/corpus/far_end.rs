@@ -1,8 +1,11 @@
 //! The far end: stands for the API server, keeps what it hears and answers in the same words each time.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::strict::{self, Request};
 use super::table::answers;
@@ -57,6 +60,23 @@ impl FarEnd {
     /// Keeps a request that came some other way than in bytes.
     pub fn note(&self, arrived: Arrived) {
         self.arrived().push(arrived);
+    }
+
+    /// Serves whoever connects to the address that this gives, for as long as its runtime lives.
+    ///
+    /// # Errors
+    /// When there is no address to listen at.
+    pub async fn listen(&self) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let served = self.clone();
+        tokio::spawn(async move {
+            while let Ok((io, _)) = listener.accept().await {
+                let served = served.clone();
+                tokio::spawn(async move { served.serve(io, Vec::new()).await });
+            }
+        });
+        Ok(addr)
     }
 
     /// Serves one connection until it ends, from the bytes in `heard` on.

@@ -15,8 +15,10 @@ mod floods;
 mod guard;
 mod hosts;
 mod lifecycle;
+mod metrics;
 mod smuggling;
 mod streams;
+mod traces;
 mod trust;
 
 use anyhow::Result;
@@ -56,6 +58,21 @@ fn callers_have_names() {
 fn hostile_requests_are_one_clean_request_or_none_for_the_programs_as_they_ship() {
     let mut suite = Suite::new();
     suite.must("hostile requests", smuggling::run);
+    suite.finish(String::new);
+}
+
+#[test]
+fn a_real_prometheus_reads_what_both_programs_tell() {
+    let Some(()) = requirement::prometheus() else { return };
+    let mut suite = Suite::new();
+    metrics::run(&mut suite).unwrap_or_else(|error| panic!("the scene could not be set: {error:#}"));
+    suite.finish(String::new);
+}
+
+#[test]
+fn one_trace_leads_from_a_caller_to_the_api_server() {
+    let mut suite = Suite::new();
+    traces::run(&mut suite).unwrap_or_else(|error| panic!("the scene could not be set: {error:#}"));
     suite.finish(String::new);
 }
 
