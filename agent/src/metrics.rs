@@ -29,7 +29,7 @@ pub(crate) const METRICS: [(&str, &str, &str); 17] = [
     (
         "agent_dials_failed",
         "cause",
-        "Dials of the hub that brought no session: unreachable, tls, refused (it answered no), not-websocket, no-hello, silent, too-long",
+        "Dials of the hub that brought no session: unreachable, proxy (it would not lead on), tls, refused (the hub answered no), not-websocket, no-hello, silent, too-long",
     ),
     ("agent_session_lifetime_seconds", "", "How long sessions were up that have ended"),
     (

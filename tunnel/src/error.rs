@@ -217,3 +217,22 @@ pub enum ProtocolError {
     #[error("too many control frames are waiting; the peer does not read")]
     Flood,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_a_session_has_one_of_the_words_that_are_counted_from_zero() {
+        let closed = (0..20).map(|code| SessionError::Closed(Reason::from_code(code)));
+        let others = [
+            SessionError::PeerSilent { silence: Duration::ZERO },
+            SessionError::PeerClosed,
+            SessionError::Protocol(ProtocolError::Flood),
+            SessionError::Io(String::new()),
+        ];
+        let labels: Vec<_> = others.into_iter().chain(closed).map(|error| error.label()).collect();
+        assert!(labels.iter().all(|label| SessionError::LABELS.contains(label)), "{labels:?}");
+        assert_eq!(SessionError::Closed(Reason::Revoked).label(), "revoked");
+    }
+}

@@ -317,6 +317,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_cause_of_a_failed_dial_is_among_those_that_are_counted_from_zero() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let errors = [
+            DialError::Unreachable(broken()),
+            DialError::Tls { source: broken() },
+            DialError::Refused { status: StatusCode::UNAUTHORIZED, text: String::new() },
+            DialError::NotWebSocket(String::new()),
+            DialError::NoHello(SessionError::PeerClosed),
+            DialError::Silent,
+            DialError::TooLong,
+        ];
+        assert!(errors.iter().all(|error| DialError::LABELS.contains(&error.label())));
+    }
+
+    #[test]
     fn a_refused_handshake_is_explained_by_its_own_cause() {
         let alerts = [
             ("BadCertificate", true),
