@@ -17,10 +17,10 @@ use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 use prost::Message;
-use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::tls::{self, Alpn, ServerFiles, ServerTls};
 use crate::{BoxFuture, Connection, Listen, System, Tasks, ops};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -133,6 +133,29 @@ async fn one_connection_serves_many_deliveries_and_another_follows_one_that_brok
     assert_eq!([deliver().await, deliver().await], [2, 2]);
 }
 
+#[tokio::test]
+async fn a_collector_behind_tls_is_believed_by_its_ca_alone() {
+    tls::use_provider();
+    let dir = tempfile::TempDir::new().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let made = rcgen::generate_simple_self_signed(["collector".to_owned()]).expect("a certificate");
+    let other = rcgen::generate_simple_self_signed(["collector".to_owned()]).expect("a certificate");
+    std::fs::write(path("cert"), made.cert.pem()).expect("a writable file");
+    std::fs::write(path("key"), made.signing_key.serialize_pem()).expect("a writable file");
+    std::fs::write(path("other"), other.cert.pem()).expect("a writable file");
+    let files = ServerFiles { cert: path("cert"), key: path("key"), client_ca: None, client_required: false };
+    let of_collector = Arc::new(ServerTls::new(&Host::real(), "tls", files, Alpn::Http1).expect("usable material"));
+    for (ca, delivered) in [("cert", (1, 0)), ("other", (0, 1))] {
+        let (host, _far) = place_behind(Temper::Takes, Some(of_collector.clone()));
+        let collector = Some("https://collector:4318".parse().expect("a URL"));
+        let config = TraceConfig { collector, ca_cert: Some(path(ca)), ..TraceConfig::default() };
+        let tracer = Tracer::new(&host, &config, "postern-test", "0").expect("a usable CA");
+        drop(tracer.span(SpanKind::Server, "GET", || None));
+        tracer.flush().await;
+        assert_eq!(counted(&tracer), delivered, "{ca}");
+    }
+}
+
 /// How a collector takes what it is sent.
 #[derive(Debug, Clone, Copy)]
 enum Temper {
@@ -156,15 +179,20 @@ struct Far {
 
 /// A host from which only a collector can be reached.
 fn place(temper: Temper) -> (Host, Far) {
+    place_behind(temper, None)
+}
+
+fn place_behind(temper: Temper, tls: Option<Arc<ServerTls>>) -> (Host, Far) {
     let (bodies, received) = mpsc::channel(64);
     let (cut, _) = tokio::sync::broadcast::channel(1);
     let chance = AtomicU64::new(1);
-    let wire = Wire { temper, bodies, cut: cut.clone(), chance, n_connections: AtomicU64::new(0) };
+    let wire = Wire { temper, tls, bodies, cut: cut.clone(), chance, n_connections: AtomicU64::new(0) };
     (Host::new(Arc::new(wire), Tasks::new()), Far { bodies: received, cut })
 }
 
 struct Wire {
     temper: Temper,
+    tls: Option<Arc<ServerTls>>,
     bodies: mpsc::Sender<Delivered>,
     cut: tokio::sync::broadcast::Sender<()>,
     chance: AtomicU64,
@@ -182,7 +210,19 @@ impl System for Wire {
         }
         let (near, far) = tokio::io::duplex(1 << 16);
         let n = self.n_connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let (serving, mut cut) = (serve(far, self.temper, self.bodies.clone(), n), self.cut.subscribe());
+        let (tls, temper, bodies) = (self.tls.clone(), self.temper, self.bodies.clone());
+        let serving = async move {
+            let connection = Connection::new(far, addr);
+            match tls {
+                None => serve(connection, temper, bodies, n).await,
+                // Who is not believed is left.
+                Some(tls) => match tls.accept(connection).await {
+                    Ok((connection, _)) => serve(connection, temper, bodies, n).await,
+                    Err(_) => {}
+                },
+            }
+        };
+        let mut cut = self.cut.subscribe();
         Tasks::new().spawn("collector", async move {
             tokio::select! {
                 biased;
@@ -197,8 +237,8 @@ impl System for Wire {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
     }
 
-    fn read_file(&self, _: &str) -> io::Result<Vec<u8>> {
-        Err(io::ErrorKind::NotFound.into())
+    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
     }
 
     fn wall_clock(&self) -> SystemTime {
@@ -210,7 +250,7 @@ impl System for Wire {
     }
 }
 
-async fn serve(connection: DuplexStream, temper: Temper, bodies: mpsc::Sender<Delivered>, n_connections: u64) {
+async fn serve(connection: Connection, temper: Temper, bodies: mpsc::Sender<Delivered>, n_connections: u64) {
     let service = service_fn(move |request: Request<Incoming>| {
         let bodies = bodies.clone();
         async move {
