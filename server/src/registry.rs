@@ -184,14 +184,11 @@ impl Registry {
     pub(crate) fn leave(&self, cluster: &ClusterId, id: SessionId, why: &str) {
         let now = timestamp(&self.host);
         if let Some(cluster) = self.clusters().get_mut(cluster) {
+            if let Some(ended) = cluster.sessions.iter().find(|entry| entry.id == id) {
+                cluster.past.add(&ended.handle.stats());
+            }
             let n_before = cluster.sessions.len();
-            let past = &mut cluster.past;
-            cluster.sessions.retain(|entry| {
-                if entry.id == id {
-                    past.add(&entry.handle.stats());
-                }
-                entry.id != id
-            });
+            cluster.sessions.retain(|entry| entry.id != id);
             if cluster.sessions.is_empty() && n_before > 0 {
                 cluster.lost_at = Instant::now();
                 cluster.lost_since = now;
