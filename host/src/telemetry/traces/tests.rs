@@ -213,13 +213,13 @@ impl System for Wire {
         let (tls, temper, bodies) = (self.tls.clone(), self.temper, self.bodies.clone());
         let serving = async move {
             let connection = Connection::new(far, addr);
-            match tls {
-                None => serve(connection, temper, bodies, n).await,
-                // Who is not believed is left.
-                Some(tls) => match tls.accept(connection).await {
-                    Ok((connection, _)) => serve(connection, temper, bodies, n).await,
-                    Err(_) => {}
-                },
+            let connection = match tls {
+                None => Ok(connection),
+                Some(tls) => tls.accept(connection).await.map(|(connection, _)| connection),
+            };
+            // Who does not believe it is gone.
+            if let Ok(connection) = connection {
+                serve(connection, temper, bodies, n).await;
             }
         };
         let mut cut = self.cut.subscribe();
@@ -238,7 +238,7 @@ impl System for Wire {
     }
 
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
+        Host::real().read_file(path)
     }
 
     fn wall_clock(&self) -> SystemTime {
