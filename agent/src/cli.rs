@@ -92,7 +92,10 @@ Orders to a running agent that has a state directory:
   postern-agent unfreeze --state-dir DIR   end that
   postern-agent status --state-dir DIR     say what keeps it frozen
 
-Exit codes: 0 done, 64 configuration, 69 address or agent not available, 70 a bug, 74 not written, 77 not permitted.
+What stands in its way, step by step, with the same flags and without disturbing one that runs:
+  postern-agent doctor [FLAGS] [--idle-up-to TIME]
+
+Exit codes: 0 done, 1 the doctor found something, 64 configuration, 69 address or agent not available, 70 a bug, 74 not written, 77 not permitted.
 ",
 };
 
@@ -108,7 +111,7 @@ pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) 
     if args.peek().is_some_and(|first| first == "reference") {
         return Ok(Command::Print(reference()));
     }
-    let env = network::with_lower_case(env);
+    let env = environment(env);
     let mut values = Values::parse(FLAGS, args, &env);
     if values.get("help", flags::switch) == Some(true) {
         return Ok(Command::Print(PAGE.help(FLAGS)));
@@ -116,6 +119,19 @@ pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) 
     if values.get("version", flags::switch) == Some(true) {
         return Ok(Command::Print(VERSION.to_owned()));
     }
+    read(values, host).map(|(config, warnings)| Command::Run { config: Box::new(config), warnings })
+}
+
+/// The environment as flags see it.
+pub(crate) fn environment<'a>(env: Env<'a>) -> impl Fn(&str) -> Option<String> + 'a {
+    network::with_lower_case(env)
+}
+
+/// What the flags of an agent come to, and what is odd about them.
+///
+/// # Errors
+/// Every mistake found, each with its key.
+pub(crate) fn read(mut values: Values, host: &Host) -> Result<(AgentConfig, Vec<String>), Vec<ConfigError>> {
     let mut warnings = Vec::new();
     let server = read_server(&mut values, &mut warnings);
     let token = read_token(&mut values, host, &mut warnings);
@@ -137,7 +153,7 @@ pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) 
     values.read("health-addr", flags::optional(flags::address), &mut config.health_addr);
     config.process.read(&mut values);
     config.traces = traces::read(&mut values, host);
-    values.finish(Command::Run { config: Box::new(config), warnings })
+    values.finish((config, warnings))
 }
 
 /// REFERENCE.md: everything that can be configured, generated from the table that is the parser.
@@ -164,6 +180,7 @@ Scraped from `/metrics` of the health listener as OpenMetrics; counters end in `
 | code | meaning |
 |---|---|
 | 0 | done |
+| 1 | the doctor found that a step fails |
 | 64 | the configuration, or a file that it names, has mistakes |
 | 69 | an address cannot be listened on; no agent takes the order |
 | 70 | a bug in Postern |

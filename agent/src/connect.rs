@@ -1,7 +1,9 @@
 //! The loop that keeps the agent connected: dial, serve, back off, again, for ever.
 
 mod dial;
+mod failure;
 mod token;
+mod trial;
 mod way;
 
 use std::sync::Arc;
@@ -14,9 +16,11 @@ use tunnel::{Reason, SessionHandle};
 
 use crate::Agent;
 use crate::serve;
-pub(crate) use dial::{DialError, Dialed, Dialer};
+pub(crate) use dial::{Dialed, Dialer};
+pub(crate) use failure::DialError;
 pub(crate) use token::{Token, read_token};
-pub(crate) use way::{Way, read_credentials};
+pub(crate) use trial::{OpenTrial, Word};
+pub(crate) use way::{ProxyError, Way, cannot_reach_hub, read_credentials};
 
 /// The first ceiling of the back-off; each wait is drawn below its ceiling.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);

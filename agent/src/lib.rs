@@ -7,6 +7,7 @@ mod admin;
 pub mod cli;
 pub mod config;
 mod connect;
+pub mod doctor;
 mod guard;
 mod metrics;
 pub mod orders;

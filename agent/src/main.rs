@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use agent::doctor;
 use agent::orders::Order;
 use host::Host;
 use mimalloc::MiMalloc;
@@ -16,6 +17,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).peekable();
     if let Some(order) = args.peek().and_then(|first| Order::of(first)) {
         return order.main(args.skip(1));
+    }
+    if args.peek().is_some_and(|first| doctor::is_asked_for(first)) {
+        return doctor::main(args.skip(1), &|name| std::env::var(name).ok());
     }
     let asked = agent::cli::parse(args, &|name| std::env::var(name).ok(), &Host::real());
     proxy::program::main("postern-agent", asked, |config| config.process, agent::run)

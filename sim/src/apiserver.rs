@@ -43,6 +43,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+pub use access::Rights;
 pub(crate) use arrivals::MARK;
 pub use arrivals::{Arrival, Arrivals};
 use gauge::Gauge;
@@ -73,6 +74,8 @@ pub struct Options {
     pub arrivals: Arrivals,
     /// Requests at once on one HTTP/2 connection (`--http2-max-streams-per-connection`).
     pub http2_streams_max: u32,
+    /// What everybody may do.
+    pub rights: Rights,
 }
 
 impl Default for Options {
@@ -88,6 +91,7 @@ impl Default for Options {
             arrivals: Arrivals::default(),
             // What kube-apiserver offers.
             http2_streams_max: 250,
+            rights: Rights::All,
         }
     }
 }

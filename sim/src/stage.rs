@@ -59,9 +59,15 @@ pub(crate) struct StagedCluster {
     /// What arrived at all API servers that it had.
     pub(crate) arrivals: Arrivals,
     pub(crate) played_by: Player,
+    /// What its agents run on.
+    pub(crate) config: agent::AgentConfig,
 }
 
 impl StagedCluster {
+    fn new(cluster: &Cluster, arrivals: Arrivals) -> Self {
+        Self { api: Arc::default(), arrivals, played_by: cluster.played_by, config: cluster.config.clone() }
+    }
+
     /// Its API server, if it ever ran.
     pub(crate) fn api(&self) -> Option<ApiServer> {
         self.api.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -92,7 +98,7 @@ impl Stage {
             let id = &cluster.id;
             fabric.join("hub", id, cluster.wan);
             let arrivals = Arrivals::default();
-            let staged = StagedCluster { api: Arc::default(), arrivals: arrivals.clone(), played_by: cluster.played_by };
+            let staged = StagedCluster::new(cluster, arrivals.clone());
             // A plan may be played more than once, and each world has its own.
             let options = Options { arrivals, ..cluster.api.clone() };
             let apis: Vec<_> = (1..=cluster.n_apis).map(|n| numbered(&format!("{id}/api"), n)).collect();

@@ -1,5 +1,6 @@
 //! Story: the verbs a test says while the world runs. No verb waits by itself; `pass`, `within` and work do.
 
+mod doctor;
 mod expect;
 mod identities;
 mod middleboxes;
@@ -17,6 +18,7 @@ use anyhow::Context;
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 
+pub use doctor::Examined;
 pub use expect::{Within, kib, mib, millis, minutes, rps, secs};
 pub(crate) use identities::Listed;
 pub use misfortunes::Fault;

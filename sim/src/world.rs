@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::apiserver::Options;
+use crate::apiserver::{Options, Rights};
 use crate::checkers::{self, credentials};
 use crate::fabric::Wan;
 use crate::middlebox::Middlebox;
@@ -379,6 +379,12 @@ impl Cluster {
     /// Has an API server that allows `n` requests at once on one HTTP/2 connection.
     pub fn http2_streams_max(mut self, n: u32) -> Self {
         self.api.http2_streams_max = n;
+        self
+    }
+
+    /// Has an API server whose RBAC lets its agents do no more than this.
+    pub fn rights(mut self, rights: Rights) -> Self {
+        self.api.rights = rights;
         self
     }
 

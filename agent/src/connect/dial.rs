@@ -12,7 +12,7 @@ use host::tls::{Alpn, ClientTls};
 use host::watched::if_any;
 use host::{Connection, Host};
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, UPGRADE};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming as IncomingBody;
 use hyper::client::conn::http1;
@@ -20,116 +20,25 @@ use hyper_util::rt::TokioIo;
 use proxy::hygiene::{self, Upgrade};
 use secrecy::ExposeSecret;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tunnel::{Budget, Driver, Incoming, Protocol, Role, SessionConfig, SessionError, SessionHandle, handshake};
+use tunnel::{Budget, Driver, Incoming, Protocol, Role, SessionConfig, SessionHandle, handshake};
 
 use crate::config::AgentConfig;
-use crate::connect::way::ProxyError;
-use crate::connect::{Token, Way};
+use crate::connect::trial::headers_of;
+use crate::connect::{DialError, Token, Way};
 
 /// How long a whole dial may take: name, connection, TLS and upgrade have each their own limit; this is the sum that a
 /// satellite link needs.
-const DIAL_MAX: Duration = Duration::from_secs(30);
+pub(super) const DIAL_MAX: Duration = Duration::from_secs(30);
 
 /// How long the hub may take for its answer to the upgrade: a gateway that accepts and never forwards is found by this. A
 /// dozen round trips of a satellite link.
-const UPGRADE_MAX: Duration = Duration::from_secs(10);
+pub(super) const UPGRADE_MAX: Duration = Duration::from_secs(10);
 
 /// How much of a refusal's text is read and logged.
 const REFUSAL_TEXT_MAX: usize = 512;
 
-/// Why a dial brought no session.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
-    /// Nobody answered.
-    #[error("failed to reach the hub: {0}")]
-    Unreachable(#[source] io::Error),
-    /// The proxy on the way did not lead there.
-    #[error(transparent)]
-    Proxy(#[from] ProxyError),
-    /// TLS came to no agreement.
-    #[error("the TLS handshake failed: {source}{}", tls_hint(source))]
-    Tls { source: io::Error },
-    /// The hub said no.
-    #[error("the hub answered {status}: {text}{}", hint(*status))]
-    Refused { status: StatusCode, text: String },
-    /// The answer was no HTTP, or no WebSocket.
-    #[error("the hub's answer is no WebSocket: {0}")]
-    NotWebSocket(String),
-    /// The session ended before its hello.
-    #[error("the session did not begin: {0}")]
-    NoHello(SessionError),
-    /// Who took the connection said nothing.
-    #[error("the hub did not answer the upgrade within {} s", UPGRADE_MAX.as_secs())]
-    Silent,
-    /// All of it took too long.
-    #[error("the dial took longer than {} s", DIAL_MAX.as_secs())]
-    TooLong,
-}
-
-impl DialError {
-    /// Every word of [`DialError::label`].
-    pub(crate) const LABELS: [&'static str; 8] =
-        ["unreachable", "proxy", "tls", "refused", "not-websocket", "no-hello", "silent", "too-long"];
-
-    /// A word for programs, one of [`DialError::LABELS`].
-    pub(crate) fn label(&self) -> &'static str {
-        match self {
-            Self::Unreachable(_) => "unreachable",
-            Self::Proxy(_) => "proxy",
-            Self::Tls { .. } => "tls",
-            Self::Refused { .. } => "refused",
-            Self::NotWebSocket(_) => "not-websocket",
-            Self::NoHello(_) => "no-hello",
-            Self::Silent => "silent",
-            Self::TooLong => "too-long",
-        }
-    }
-
-    /// Whether the hub answered, so that asking again at once is of no use.
-    pub(crate) fn is_answered(&self) -> bool {
-        match self {
-            // A gateway's word that nobody answered it (RFC 9110 sections 15.6.3 and 15.6.5): the hub is being restarted.
-            Self::Refused { status: StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT, .. } => false,
-            Self::Refused { .. } => true,
-            Self::Proxy(error) => error.is_answered(),
-            // An alert is an answer; a connection that breaks in the handshake is a hub that is just going away.
-            Self::Tls { source } => source.kind() == io::ErrorKind::InvalidData,
-            Self::Unreachable(_) | Self::NotWebSocket(_) | Self::NoHello(_) | Self::Silent | Self::TooLong => false,
-        }
-    }
-
-    /// Whether the hub could not prove that it is the hub.
-    pub(crate) fn is_of_hubs_certificate(&self) -> bool {
-        matches!(self, Self::Tls { source } if source.to_string().contains(INVALID_PEER))
-    }
-}
-
-/// How rustls says that it does not believe the other end's certificate.
-const INVALID_PEER: &str = "invalid peer certificate";
-
-fn hint(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::UNAUTHORIZED => " (is the token the one in the hub's clusters file?)",
-        StatusCode::NOT_FOUND => " (is this the hub's public listener, and its path /connect?)",
-        _ => "",
-    }
-}
-
-/// By rustls's words: the error behind them does not survive its way through the HTTP client.
-fn tls_hint(error: &io::Error) -> &'static str {
-    let words = error.to_string();
-    if let Some((_, alert)) = words.split_once("received fatal alert: ") {
-        // BadCertificate, CertificateRequired and their like. DecryptError is a CA of the right name with another key.
-        if alert.contains("Certificate") || ["UnknownCA", "AccessDenied", "DecryptError"].contains(&alert) {
-            return " (the hub wants a client certificate of a CA that it knows, valid by its clock: --client-cert and --client-key)";
-        }
-    } else if words.contains("certificate not valid for name") {
-        return " (the host of --server is not among the names of the hub's certificate)";
-    } else if words.contains(INVALID_PEER) {
-        return " (is --server-ca-cert the CA of the hub's certificate, and this machine's clock right?)";
-    }
-    ""
-}
+/// What anybody may ask a hub for; who stands in its place answers with a date as well.
+const TIME_PATH: &str = "/healthz";
 
 /// A session whose driver is not running yet.
 pub(crate) struct Dialed {
@@ -142,12 +51,41 @@ pub(crate) struct Dialed {
     pub(crate) certificate: Option<PeerCertificate>,
 }
 
+/// What a dial is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A session to serve.
+    Session,
+    /// A session that carries nothing.
+    Trial,
+    /// Whether the token is known.
+    Leave,
+    /// The hub's time of day, which is anybody's to know.
+    Time,
+}
+
+impl Purpose {
+    fn is_upgrade(self) -> bool {
+        matches!(self, Self::Session | Self::Trial)
+    }
+}
+
+/// A connection on which the hub switched protocols.
+pub(super) struct Switched {
+    pub(super) connection: Connection,
+    /// What came behind its answer.
+    pub(super) early: Bytes,
+    pub(super) protocol: Protocol,
+    /// Of its answer.
+    pub(super) headers: HeaderMap,
+}
+
 /// Dials the hub.
 pub(crate) struct Dialer {
-    host: Host,
+    pub(super) host: Host,
     config: Arc<AgentConfig>,
-    way: Way,
-    tls: Option<ClientTls>,
+    pub(crate) way: Way,
+    pub(crate) tls: Option<ClientTls>,
     token: Token,
     budget: Arc<Budget>,
     /// Tells the hub that two sessions are of the same process.
@@ -204,29 +142,9 @@ impl Dialer {
         let server = &self.config.server;
         let identity = self.identity();
         let connection = self.way.dial(server).await?;
-        let (connection, certificate) = match &self.tls {
-            Some(tls) => {
-                let connected = tls.connect(connection, &server.host, Alpn::Http1).await;
-                let (connection, shown) = connected.map_err(|source| DialError::Tls { source })?;
-                (connection, shown.certificate)
-            }
-            None => (connection, None),
-        };
-        let upgraded = tokio::time::timeout(UPGRADE_MAX, self.upgrade(connection)).await;
-        let (response, accept_key) = upgraded.map_err(|_| DialError::Silent)??;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(refused(response).await);
-        }
-        let accepted = response.headers().get("sec-websocket-accept").is_some_and(|key| key.as_bytes() == accept_key.as_bytes());
-        if !accepted || hygiene::upgrade(response.version(), response.headers()) != Some(Upgrade::WebSocket) {
-            return Err(DialError::NotWebSocket("its handshake answers another key".to_owned()));
-        }
-        let protocol = handshake::negotiate(response.headers().get(handshake::HEADER).map(HeaderValue::as_bytes));
-        let upgraded = hyper::upgrade::on(response).await.map_err(not_websocket)?;
-        let parts = upgraded
-            .downcast::<TokioIo<Connection>>()
-            .map_err(|_| DialError::NotWebSocket("its connection is not of the kind that was dialled".to_owned()))?;
-        let (handle, incoming, driver) = tunnel::start(self.session(protocol), parts.io.into_inner(), parts.read_buf).await;
+        let (connection, certificate) = self.shake_hands(connection).await?;
+        let Switched { connection, early, protocol, .. } = self.upgrade(connection, Purpose::Session).await?;
+        let (handle, incoming, driver) = tunnel::start(self.session(protocol), connection, early).await;
         // Part of the dial until the hello: a dial that is given up takes its session along.
         let mut driving = Box::pin(drive(driver));
         let established = tokio::select! {
@@ -244,7 +162,44 @@ impl Dialer {
         Ok(Dialed { handle, incoming, protocol, identity, certificate })
     }
 
-    async fn upgrade(&self, connection: Connection) -> Result<(Response<IncomingBody>, String), DialError> {
+    /// TLS to the hub, if its URL asks for that, and what the hub has shown.
+    pub(crate) async fn shake_hands(&self, connection: Connection) -> Result<(Connection, Option<PeerCertificate>), DialError> {
+        match &self.tls {
+            Some(tls) => {
+                let connected = tls.connect(connection, &self.config.server.host, Alpn::Http1).await;
+                let (connection, shown) = connected.map_err(|source| DialError::Tls { source })?;
+                Ok((connection, shown.certificate))
+            }
+            None => Ok((connection, None)),
+        }
+    }
+
+    /// Has the hub switch protocols, within a time limit.
+    pub(super) async fn upgrade(&self, connection: Connection, purpose: Purpose) -> Result<Switched, DialError> {
+        let answered = tokio::time::timeout(UPGRADE_MAX, self.exchange(connection, purpose)).await;
+        let (response, accept_key) = answered.map_err(|_| DialError::Silent)??;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(DialError::Refused { status: response.status(), text: text_of(response).await });
+        }
+        let headers = response.headers().clone();
+        let accepted = headers.get("sec-websocket-accept").is_some_and(|key| key.as_bytes() == accept_key.as_bytes());
+        if !accepted || hygiene::upgrade(response.version(), &headers) != Some(Upgrade::WebSocket) {
+            return Err(DialError::NotWebSocket("its handshake answers another key".to_owned()));
+        }
+        let protocol = handshake::negotiate(headers.get(handshake::HEADER).map(HeaderValue::as_bytes));
+        let upgraded = hyper::upgrade::on(response).await.map_err(not_websocket)?;
+        let parts = upgraded
+            .downcast::<TokioIo<Connection>>()
+            .map_err(|_| DialError::NotWebSocket("its connection is not of the kind that was dialled".to_owned()))?;
+        Ok(Switched { connection: parts.io.into_inner(), early: parts.read_buf, protocol, headers })
+    }
+
+    /// One request and the head of its answer, with what proves that a WebSocket's answer is to it.
+    pub(super) async fn exchange(
+        &self,
+        connection: Connection,
+        purpose: Purpose,
+    ) -> Result<(Response<IncomingBody>, String), DialError> {
         let (mut sender, exchange) = http1::handshake(TokioIo::new(connection)).await.map_err(not_websocket)?;
         self.host.spawn("dial", async move {
             // Its error arrives with the answer.
@@ -252,7 +207,7 @@ impl Dialer {
         });
         let nonce = [self.host.chance().to_be_bytes(), self.host.chance().to_be_bytes()].concat();
         let key = STANDARD.encode(nonce);
-        let request = self.request(&key).map_err(|error| DialError::NotWebSocket(error.to_string()))?;
+        let request = self.request(&key, purpose).map_err(|error| DialError::NotWebSocket(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| match io_error(&error) {
             // A TLS alert to a client certificate comes only now (RFC 8446 section 4.4.2.4).
             Some(error) if self.tls.is_some() && error.kind() == io::ErrorKind::InvalidData => DialError::Tls { source: error },
@@ -262,19 +217,26 @@ impl Dialer {
         Ok((response, derive_accept_key(key.as_bytes())))
     }
 
-    fn request(&self, key: &str) -> Result<Request<Empty<Bytes>>, http::Error> {
+    fn request(&self, key: &str, purpose: Purpose) -> Result<Request<Empty<Bytes>>, http::Error> {
         let server = &self.config.server;
-        let mut token = HeaderValue::from_str(&format!("Bearer {}", self.token.get().expose_secret()))?;
-        token.set_sensitive(true);
-        Request::get(&server.path)
-            .header(HOST, server.authority())
-            .header(CONNECTION, "Upgrade")
-            .header(UPGRADE, "websocket")
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", key)
-            .header(handshake::HEADER, handshake::OFFER)
-            .header(AUTHORIZATION, token)
-            .body(Empty::new())
+        let path = if purpose == Purpose::Time { TIME_PATH } else { &server.path };
+        let mut request = Request::get(path).header(HOST, server.authority());
+        if purpose.is_upgrade() {
+            request = request
+                .header(CONNECTION, "Upgrade")
+                .header(UPGRADE, "websocket")
+                .header("sec-websocket-version", "13")
+                .header("sec-websocket-key", key);
+        }
+        for (name, value) in headers_of(purpose) {
+            request = request.header(*name, *value);
+        }
+        if purpose != Purpose::Time {
+            let mut token = HeaderValue::from_str(&format!("Bearer {}", self.token.get().expose_secret()))?;
+            token.set_sensitive(true);
+            request = request.header(AUTHORIZATION, token);
+        }
+        request.body(Empty::new())
     }
 
     fn session(&self, protocol: Protocol) -> SessionConfig {
@@ -295,11 +257,11 @@ async fn drive(driver: Driver<Connection>) {
     tracing::info!(%error, "session down");
 }
 
-async fn refused(response: Response<IncomingBody>) -> DialError {
-    let status = response.status();
+/// The beginning of what an answer says, without what a terminal would obey.
+pub(super) async fn text_of(response: Response<IncomingBody>) -> String {
     let body =
         Limited::new(response.into_body(), REFUSAL_TEXT_MAX).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    DialError::Refused { status, text: String::from_utf8_lossy(&body).trim().to_owned() }
+    String::from_utf8_lossy(&body).trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn not_websocket(error: hyper::Error) -> DialError {
@@ -310,49 +272,4 @@ fn not_websocket(error: hyper::Error) -> DialError {
 pub(super) fn io_error(error: &hyper::Error) -> Option<io::Error> {
     let error = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
     Some(io::Error::new(error.kind(), error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_cause_of_a_failed_dial_is_among_those_that_are_counted_from_zero() {
-        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let errors = [
-            DialError::Unreachable(broken()),
-            DialError::Tls { source: broken() },
-            DialError::Refused { status: StatusCode::UNAUTHORIZED, text: String::new() },
-            DialError::NotWebSocket(String::new()),
-            DialError::NoHello(SessionError::PeerClosed),
-            DialError::Silent,
-            DialError::TooLong,
-        ];
-        assert!(errors.iter().all(|error| DialError::LABELS.contains(&error.label())));
-    }
-
-    #[test]
-    fn a_refused_handshake_is_explained_by_its_own_cause() {
-        let alerts = [
-            ("BadCertificate", true),
-            ("CertificateRequired", true),
-            ("CertificateExpired", true),
-            ("CertificateRevoked", true),
-            ("CertificateUnknown", true),
-            ("UnsupportedCertificate", true),
-            ("UnknownCA", true),
-            ("AccessDenied", true),
-            ("DecryptError", true),
-            ("HandshakeFailure", false),
-            ("InternalError", false),
-            ("NoApplicationProtocol", false),
-            ("ProtocolVersion", false),
-            ("UnrecognisedName", false),
-        ];
-        for (alert, is_of_certificates) in alerts {
-            let hint = tls_hint(&io::Error::other(format!("received fatal alert: {alert}")));
-            assert_eq!(hint.contains("wants a client certificate"), is_of_certificates, "{alert}");
-            assert_eq!(hint.is_empty(), !is_of_certificates, "{alert}");
-        }
-    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Keys are those of Kubernetes RBAC where RBAC has them, and mean the same.
 
+use std::fmt;
+
 use proxy::file;
 use proxy::flags::ConfigError;
 use proxy::impersonation::Impersonation;
@@ -68,6 +70,24 @@ impl Policy {
     /// Whether it matters what a request is for.
     pub(super) fn restricts(&self) -> bool {
         self.read_only || !self.exec || !self.secrets || self.allow.is_some() || !self.deny.is_empty()
+    }
+}
+
+/// What passes, in a line.
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.read_only { "what changes nothing" } else { "all" })?;
+        if let Some(allow) = &self.allow {
+            write!(f, " that one of {} rules allows", allow.len())?;
+        }
+        let exceptions = [(!self.exec, "no exec"), (!self.secrets, "no Secrets")];
+        for (_, word) in exceptions.iter().filter(|(applies, _)| *applies) {
+            write!(f, ", {word}")?;
+        }
+        if !self.deny.is_empty() {
+            write!(f, ", nothing that one of {} rules denies", self.deny.len())?;
+        }
+        Ok(())
     }
 }
 

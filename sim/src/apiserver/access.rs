@@ -1,4 +1,4 @@
-//! Access reviews: the fake has no authorization, so whoever is let in may do everything, and is told so.
+//! Access: what whoever is let in may do, as reviews tell it and as requests meet it. There are no roles and no users.
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -14,8 +14,41 @@ pub(crate) const GROUP: (&str, &str) = ("authorization.k8s.io", "v1");
 pub(crate) const PLURAL: &str = "selfsubjectaccessreviews";
 pub(crate) const KIND: &str = "SelfSubjectAccessReview";
 
+/// What everybody may do with resources. Whoever is let in may ask after its rights, the version and the health, as
+/// `system:basic-user` and `system:public-info-viewer` allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rights {
+    /// Everything.
+    #[default]
+    All,
+    /// What changes nothing.
+    ReadOnly,
+    /// Nothing: a service account that nobody bound a role to.
+    None,
+}
+
+impl Rights {
+    /// Refuses a request for a resource as kube-apiserver does.
+    pub(crate) fn check(self, method: &Method, path: &str) -> Result<(), Status> {
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        match self {
+            Self::All => Ok(()),
+            Self::ReadOnly if is_read => Ok(()),
+            Self::ReadOnly | Self::None => Err(Status::forbidden(format!("{path} is forbidden: User \"sim\" cannot do this"))),
+        }
+    }
+
+    fn allows(self, verb: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::ReadOnly => matches!(verb, "get" | "list" | "watch"),
+            Self::None => false,
+        }
+    }
+}
+
 /// Answers `POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews`.
-pub(crate) async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Status> {
+pub(crate) async fn answer(rights: Rights, request: Request<Incoming>) -> Result<Response<Body>, Status> {
     if request.method() != Method::POST {
         return Err(Status::method_not_allowed());
     }
@@ -23,6 +56,11 @@ pub(crate) async fn answer(request: Request<Incoming>) -> Result<Response<Body>,
     if review["kind"] != KIND {
         return Err(Status::bad_request(format!("the body is no {KIND}")));
     }
-    review["status"] = json!({ "allowed": true, "reason": "this simulation allows everything" });
+    let verb = review["spec"]["resourceAttributes"]["verb"].as_str().unwrap_or_default().to_owned();
+    review["status"] = match rights.allows(&verb) {
+        true => json!({ "allowed": true, "reason": "this simulation allows it" }),
+        // kube-apiserver gives no reason when no rule matches.
+        false => json!({ "allowed": false }),
+    };
     Ok(body::json(StatusCode::CREATED, &review))
 }

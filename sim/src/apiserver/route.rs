@@ -46,15 +46,19 @@ async fn route(server: &ApiServer, request: Request<Incoming>) -> Result<Respons
     match segments.as_slice() {
         ["api", "v1", rest @ ..] if !rest.is_empty() && rest != [""] => {
             let target = Target::parse("", "v1", rest).ok_or_else(Status::no_such_path)?;
+            server.options().rights.check(request.method(), &path)?;
             resources::answer(server, target, &query, request).await
         }
-        ["apis", group, version, access::PLURAL] if (*group, *version) == access::GROUP => access::answer(request).await,
+        ["apis", group, version, access::PLURAL] if (*group, *version) == access::GROUP => {
+            access::answer(server.options().rights, request).await
+        }
         ["apis", group, version, rest @ ..] if !rest.is_empty() && rest != [""] => {
             let mut served = kinds::KINDS.iter().chain(kinds::extra(server.options().extra_kinds));
             if !served.any(|kind| kind.group == *group && kind.version == *version) {
                 return Ok(no_such_page());
             }
             let target = Target::parse(group, version, rest).ok_or_else(Status::no_such_path)?;
+            server.options().rights.check(request.method(), &path)?;
             resources::answer(server, target, &query, request).await
         }
         _ if !matches!(*request.method(), Method::GET | Method::HEAD) => Err(Status::method_not_allowed()),

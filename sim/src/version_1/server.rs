@@ -96,7 +96,11 @@ async fn listen(
         });
         host.spawn("version 1 door", async move {
             // How it ended, its peer was told.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).with_upgrades().await;
+            let _ = http1::Builder::new()
+                .auto_date_header(false)
+                .serve_connection(TokioIo::new(connection), service)
+                .with_upgrades()
+                .await;
         });
     }
 }
@@ -106,7 +110,11 @@ fn connect(host: &Host, hub: Arc<Hub>, mut request: Request<Incoming>) -> anyhow
     let Some(cluster) = hub.clusters.get(token).cloned() else {
         return Ok(answer_of(StatusCode::UNAUTHORIZED, "unauthorized".to_owned()));
     };
-    let key = request.headers().get("sec-websocket-key").context("no WebSocket")?;
+    let Some(key) = request.headers().get("sec-websocket-key") else {
+        // As gorilla's upgrader says it.
+        let why = "Bad Request\nwebsocket: the client is not using the websocket protocol: 'upgrade' token not found in 'Connection' header";
+        return Ok(answer_of(StatusCode::BAD_REQUEST, why.to_owned()));
+    };
     let mut response = answer_of(StatusCode::SWITCHING_PROTOCOLS, String::new());
     response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));

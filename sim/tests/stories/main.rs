@@ -7,6 +7,7 @@ mod callers;
 mod certificates;
 mod claims;
 mod cuts;
+mod doctor;
 mod doors;
 mod exec_and_logs;
 mod first_contact;
