@@ -6,6 +6,7 @@
 mod any;
 mod expiry;
 mod failure;
+mod inspected;
 mod material;
 
 use std::io;
@@ -24,6 +25,7 @@ use crate::{Connection, Host};
 pub(crate) use expiry::ExpiryMetrics;
 pub use expiry::METRICS;
 pub use failure::Failure;
+pub use inspected::inspect;
 use material::{ClientMaterial, ServerMaterial};
 
 /// How long a handshake may take: four flights over a satellite link and a loss.

@@ -52,6 +52,11 @@ impl TokenDigest {
         }
     }
 
+    /// Whether a token in a file stands there as its digest.
+    pub(crate) fn is_digest(text: &str) -> bool {
+        text.trim().starts_with(DIGEST_PREFIX)
+    }
+
     /// All of it, in hexadecimal.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -19,8 +19,9 @@ use crate::auth::Revoked;
 use crate::forward::ANONYMOUS;
 use crate::front_door::refusal::Refusal;
 pub(crate) use file::CHAPTER;
+use policy::Known;
+pub(crate) use policy::Policy;
 pub(crate) use policy::{Denial, Need};
-use policy::{Known, Policy};
 pub(crate) use presented::{Presented, Shown};
 pub(crate) use running::Place;
 use running::Running;
@@ -44,11 +45,12 @@ pub(crate) fn watch(host: &Host, path: &str) -> Result<Arc<Watched<Policy>>, Con
     Watched::new(host, "callers", vec![path.clone()], move |contents| file::judge(&path, contents).map_err(ConfigErrors))
 }
 
-/// The mistakes in the callers file at `path`.
-pub(crate) fn mistakes(host: &Host, path: &str) -> Vec<ConfigError> {
-    let path = path.to_owned();
-    let contents = Contents::read(host, std::slice::from_ref(&path));
-    file::judge(&path, &contents).err().unwrap_or_default()
+/// The callers file at `path`, read once.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn read(host: &Host, path: &str) -> Result<Policy, Vec<ConfigError>> {
+    file::judge(path, &Contents::read(host, &[path.to_owned()]))
 }
 
 impl Callers {

@@ -7,6 +7,7 @@ mod admin;
 mod agents;
 mod auth;
 mod callers;
+pub mod check;
 pub mod cli;
 pub mod config;
 mod forward;

@@ -35,7 +35,7 @@ impl PeerCertificate {
 }
 
 impl Described {
-    fn of(leaf: &CertificateDer<'_>) -> Option<Self> {
+    pub(crate) fn of(leaf: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = parse_x509_certificate(leaf).ok()?;
         let names = certificate.subject_alternative_name().ok().flatten();
         let names = names.map(|names| names.value.general_names.iter().filter_map(name).take(NAMES_MAX).collect());

@@ -171,7 +171,7 @@ fn native_roots() -> RootCertStore {
     roots
 }
 
-fn certificates(contents: &Contents, path: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(contents: &Contents, path: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let content = || TlsError::Content { path: path.to_owned(), what: "certificate in PEM" };
     let pem = read(contents, path)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| content())?;

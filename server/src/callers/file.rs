@@ -105,6 +105,7 @@ impl Reading<'_> {
         self.name(index, &name);
         Known {
             name: name.value.as_str().into(),
+            n_plain_tokens: tokens.iter().filter(|token| !TokenDigest::is_digest(&token.value)).count(),
             tokens: self.each(index, "tokens", tokens, |text| TokenDigest::read(text).map(|digest| (digest.hex(), digest))),
             certificates: self.each(index, "certificates", certificates, |text| text.parse().map(|name| (text.to_owned(), name))),
             networks: self.each(index, "networks", networks, |text| network(text).map(|network| (network.to_string(), network))),

@@ -29,6 +29,8 @@ pub(crate) struct Known {
     pub(crate) certificates: Vec<CertificateName>,
     pub(crate) networks: Vec<IpNet>,
     pub(crate) rules: Vec<Rule>,
+    /// How many of its tokens stand in the file themselves, not as digests.
+    pub(crate) n_plain_tokens: usize,
 }
 
 /// Verbs that a caller may use in clusters.
@@ -46,7 +48,7 @@ pub(crate) enum Pattern {
 }
 
 impl Pattern {
-    fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         match self {
             Self::Exactly(text) => name == text,
             Self::Beginning(text) => name.starts_with(text.as_str()),
@@ -55,6 +57,15 @@ impl Pattern {
 
     fn is_all(&self) -> bool {
         *self == Self::Beginning(String::new())
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(text) => write!(f, "{text:?}"),
+            Self::Beginning(text) => write!(f, "\"{text}*\""),
+        }
     }
 }
 
@@ -127,6 +138,11 @@ impl Policy {
         }
         networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
         Self { callers, tokens, certificates, networks }
+    }
+
+    /// Everybody whom the file knows.
+    pub(crate) fn callers(&self) -> &[Known] {
+        &self.callers
     }
 
     /// Who presents this. Every credential that names somebody must name the same; the network counts for those alone who

@@ -45,6 +45,8 @@ pub struct Clusters {
     pub list: Vec<ClusterConfig>,
     /// For the log: what is odd, but no mistake.
     pub warnings: Vec<String>,
+    /// Where tokens stand themselves, not their digests.
+    pub plain_tokens: Vec<String>,
 }
 
 impl Clusters {
@@ -205,6 +207,9 @@ impl Reading<'_> {
         match TokenDigest::read(text) {
             Ok(token) => {
                 self.distinct(line, index, "token", &token.hex());
+                if !TokenDigest::is_digest(text) {
+                    self.clusters.plain_tokens.push(format!("{}:{line}: [{index}].token", self.place));
+                }
                 Some(token)
             }
             Err(problem) => {
