@@ -89,23 +89,65 @@ impl Pair {
 
     /// Starts another agent and waits until it is ready.
     pub fn start_agent(&mut self, name: &str) -> Result<()> {
+        self.start_agent_with(name, &[])
+    }
+
+    /// The same, with more flags.
+    pub fn start_agent_with(&mut self, name: &str, more: &[&str]) -> Result<()> {
         let health = free_addr()?;
         let mut command = Command::new(product("postern-agent")?);
-        command.args(["--server", &format!("wss://localhost:{}/connect", self.public.port())]);
-        command.args(["--target", &self.target, "--ca-cert"]).arg(&self.ca).arg("--sa-token-path").arg(&self.token);
-        for (flag, file) in
-            [("token-file", "token"), ("server-ca-cert", "ca.crt"), ("client-cert", "tls.crt"), ("client-key", "tls.key")]
-        {
-            command.arg(format!("--{flag}")).arg(self.edge.path(file));
+        for (flag, value) in self.flags() {
+            command.arg(format!("--{flag}")).arg(value);
         }
-        command.args(["--health-addr", &health.to_string()]);
+        command.args(["--health-addr", &health.to_string()]).args(more);
         let state = self.state_dir(name);
         fs::create_dir_all(&state)?;
-        command.arg("--state-dir").arg(state).arg("--guard").arg(self.edge.path("guard.yaml"));
+        command.arg("--state-dir").arg(state);
         let mut agent = Process::start(&self.dir, name, command)?;
         agent.wait_until("readiness", READY_MAX, |_| is_ok(health, "/readyz"))?;
         self.agents.push((name.to_owned(), agent));
         Ok(())
+    }
+
+    /// What the doctor says beside these agents, with `more` flags.
+    pub fn doctor(&self, more: &[&str]) -> Result<Output> {
+        self.doctor_but(&[], more)
+    }
+
+    /// The same, with none of the agents' own flags that are in `without`.
+    pub fn doctor_but(&self, without: &[&str], more: &[&str]) -> Result<Output> {
+        let mut command = Command::new(product("postern-agent")?);
+        command.arg("doctor");
+        for (flag, value) in self.flags() {
+            if !without.contains(&flag) {
+                command.arg(format!("--{flag}")).arg(value);
+            }
+        }
+        call(with(command, more), b"")
+    }
+
+    /// What a check of the server's files says, with `more` flags.
+    pub fn check(&self, more: &[&str]) -> Result<Output> {
+        let mut command = Command::new(product("postern-server")?);
+        command.arg("check").arg("--tls-cert").arg(self.hub.path("tls.crt")).arg("--tls-key").arg(self.hub.path("tls.key"));
+        command.arg("--tls-client-ca").arg(self.hub.path("ca.crt")).arg("--clusters").arg(self.hub.path("clusters.json"));
+        call(with(command, more), b"")
+    }
+
+    /// The flags of all agents.
+    fn flags(&self) -> [(&'static str, PathBuf); 9] {
+        let server = format!("wss://localhost:{}/connect", self.public.port());
+        [
+            ("server", server.into()),
+            ("target", self.target.clone().into()),
+            ("ca-cert", self.ca.clone()),
+            ("sa-token-path", self.token.clone()),
+            ("token-file", self.edge.path("token")),
+            ("server-ca-cert", self.edge.path("ca.crt")),
+            ("client-cert", self.edge.path("tls.crt")),
+            ("client-key", self.edge.path("tls.key")),
+            ("guard", self.edge.path("guard.yaml")),
+        ]
     }
 
     /// An agent's process.
@@ -179,6 +221,11 @@ pub fn write_certs(certs: &Path, names: &[String]) -> Result<()> {
     let output = call(command, b"")?;
     ensure!(output.code == Some(0), "postern-sim certs: {}", output.stderr);
     Ok(())
+}
+
+fn with(mut command: Command, more: &[&str]) -> Command {
+    command.args(more);
+    command
 }
 
 fn start_server(dir: &Path, hub: &Mount, public: SocketAddr, internal: SocketAddr) -> Result<Process> {

@@ -76,13 +76,18 @@ pub(crate) fn cannot_reach_hub(status: StatusCode) -> bool {
     [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT].contains(&status)
 }
 
+/// Whether a proxy wants to know who asks. tinyproxy says 401 of a wrong password.
+pub(crate) fn wants_credentials(status: StatusCode) -> bool {
+    [StatusCode::PROXY_AUTHENTICATION_REQUIRED, StatusCode::UNAUTHORIZED].contains(&status)
+}
+
 fn said(reason: &Option<String>) -> String {
     reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
 }
 
 fn hint(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => ": it wants another user and password (--proxy-credentials)",
+        status if wants_credentials(status) => ": it wants another user and password (--proxy-credentials)",
         StatusCode::FORBIDDEN => ": its rules do not allow a CONNECT to the hub's name and port",
         status if cannot_reach_hub(status) => ": the proxy cannot reach the hub",
         _ => "",

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::report::{Report, Step, Verdict};
 use super::{Patient, bounded};
 use crate::config::{HubProxy, Way};
-use crate::connect::{DialError, ProxyError, cannot_reach_hub};
+use crate::connect::{DialError, ProxyError, cannot_reach_hub, wants_credentials};
 use http::StatusCode;
 
 impl Patient {
@@ -116,7 +116,7 @@ fn proxy_failed(error: &ProxyError, hub: &str) -> Verdict {
         ProxyError::Tls { .. } => {
             "The proxy's own certificate is not believed, so give its CA by --proxy-ca-cert, or write http:// if it is spoken to plainly.".to_owned()
         }
-        ProxyError::Refused { status, .. } if *status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+        ProxyError::Refused { status, .. } if wants_credentials(*status) => {
             "The proxy wants another user and password, so write user:password into a file and give that by --proxy-credentials.".to_owned()
         }
         ProxyError::Refused { status, .. } if *status == StatusCode::FORBIDDEN => {

@@ -16,6 +16,7 @@ mod guard;
 mod hosts;
 mod lifecycle;
 mod metrics;
+mod networks;
 mod smuggling;
 mod streams;
 mod traces;
@@ -52,6 +53,18 @@ fn trust_is_what_the_files_say_now() {
 fn callers_have_names() {
     let Some(kubectl) = requirement::kubectl() else { return };
     run(Scene::fake_with_callers(&kubectl, &callers::at_first()), callers::run);
+}
+
+#[test]
+fn a_proxy_with_a_password_leads_to_the_hub_and_the_doctor_says_what_stands_in_the_way() {
+    let (Some(kubectl), Some(())) = (requirement::kubectl(), requirement::tinyproxy()) else { return };
+    run(Scene::fake(&kubectl), networks::run);
+}
+
+#[test]
+fn a_check_says_whether_a_server_would_start() {
+    let Some(kubectl) = requirement::kubectl() else { return };
+    run(Scene::fake(&kubectl), networks::check);
 }
 
 #[test]
@@ -92,7 +105,10 @@ fn a_bad_file_keeps_a_program_from_starting_and_a_running_one_goes_on_without_it
 #[test]
 fn kubectl_works_on_a_real_api_server() {
     let (Some(kubectl), Some(assets)) = (requirement::kubectl(), requirement::assets()) else { return };
-    run(Scene::api_server(&assets, &kubectl), |suite, scene| api::run(suite, scene));
+    run(Scene::api_server(&assets, &kubectl), |suite, scene| {
+        api::run(suite, scene);
+        networks::rights(suite, scene);
+    });
 }
 
 #[test]
