@@ -115,10 +115,14 @@ impl Found {
     }
 
     fn verdict(self) -> Verdict {
+        let untried = match self.n_untried {
+            0 => String::new(),
+            n => format!(" ({n} silences could not be tried)"),
+        };
         match (self.survived, self.killed) {
             (None, None) => Verdict::Skipped("no trial came about; other doctors may be at work for this cluster".to_owned()),
             (Some(survived), None) => Verdict::fine(format!(
-                "{} without a word are survived; the agent's own keepalive of {} suffices",
+                "{} without a word are survived{untried}; the agent's own keepalive of {} suffices",
                 shown(survived),
                 shown(KEEPALIVE)
             )),
@@ -126,8 +130,10 @@ impl Found {
             (survived, Some(killed)) => {
                 let survived = survived.filter(|survived| *survived < killed);
                 let seen = match survived {
-                    Some(survived) => format!("{} without a word are survived, {} are not", shown(survived), shown(killed)),
-                    None => format!("{} without a word are not survived", shown(killed)),
+                    Some(survived) => {
+                        format!("{} without a word are survived, {} are not{untried}", shown(survived), shown(killed))
+                    }
+                    None => format!("{} without a word are not survived{untried}", shown(killed)),
                 };
                 let safe = survived.unwrap_or(killed) / 2;
                 if killed > KEEPALIVE && survived.is_some_and(|survived| survived >= KEEPALIVE) {
