@@ -6,6 +6,7 @@
 //!
 //! Knows nothing of tunnels, Kubernetes or HTTP routes.
 
+mod append;
 mod backoff;
 pub mod certificate;
 mod connection;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
+pub use append::Append;
 pub use backoff::Backoff;
 pub use connection::{Connection, Io};
 pub use door::{Arrival, Door, Late, TurnedAway, TurnedAwayLabels};
@@ -79,6 +81,30 @@ pub trait System: Send + Sync + 'static {
     }
     /// Removes a file, so that it stays away after a loss of power.
     fn remove_file(&self, _path: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Opens a file to append to; see [`Host::append_to`].
+    fn append_to<'a>(&'a self, _path: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Append>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+    /// Opens standard output to append to.
+    fn append_to_output(&self) -> io::Result<Box<dyn Append>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// A part of a file; see [`Host::read_file_at`].
+    fn read_file_at(&self, _path: &str, _offset: u64, _bytes_max: usize) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Gives a file another name; see [`Host::rename_file`].
+    fn rename_file<'a>(&'a self, _from: &'a str, _to: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+    /// Removes a file; see [`Host::discard_file`].
+    fn discard_file<'a>(&'a self, _path: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+    /// The names in a folder, sorted.
+    fn list_folder(&self, _folder: &str) -> io::Result<Vec<String>> {
         Err(io::ErrorKind::Unsupported.into())
     }
     /// Listens at a path of the file system, for programs of this user; see [`Host::listen_local`].
@@ -185,6 +211,42 @@ impl Host {
     /// Removes a file.
     pub fn remove_file(&self, path: &str) -> io::Result<()> {
         self.system.remove_file(path)
+    }
+
+    /// Opens a regular file to append to, and makes it where there is none, for this user alone.
+    ///
+    /// # Errors
+    /// `AddrInUse` while another process has it open so; `InvalidInput` when it is no regular file.
+    pub async fn append_to(&self, path: &str) -> io::Result<Box<dyn Append>> {
+        self.system.append_to(path).await
+    }
+
+    /// Opens standard output to append to.
+    pub fn append_to_output(&self) -> io::Result<Box<dyn Append>> {
+        self.system.append_to_output()
+    }
+
+    /// Reads up to `bytes_max` bytes of a regular file from `offset` on, of whatever length it is; none behind its end.
+    pub fn read_file_at(&self, path: &str, offset: u64, bytes_max: usize) -> io::Result<Vec<u8>> {
+        self.system.read_file_at(path, offset, bytes_max)
+    }
+
+    /// Gives a file another name, which it has after a loss of power too.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when there is a file of that name.
+    pub async fn rename_file(&self, from: &str, to: &str) -> io::Result<()> {
+        self.system.rename_file(from, to).await
+    }
+
+    /// Removes a file that may come back after a loss of power, beside the workers.
+    pub async fn discard_file(&self, path: &str) -> io::Result<()> {
+        self.system.discard_file(path).await
+    }
+
+    /// The names in a folder that are text, sorted.
+    pub fn list_folder(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.system.list_folder(folder)
     }
 
     /// Listens at a path of the file system (a socket of mode 0600, at most 100 bytes long) until the result is dropped. One

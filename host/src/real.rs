@@ -1,17 +1,18 @@
 //! The operating system behind Host: the only file of the product that touches it.
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the one door to the operating system")]
 
+mod append;
 mod local;
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{BoxFuture, Connection, FILE_BYTES_MAX, Listen, System};
+use crate::{Append, BoxFuture, Connection, FILE_BYTES_MAX, Listen, System};
 
 /// The kernel may hold this much unsent data of one connection; more would sit below our scheduler, where an urgent
 /// frame cannot overtake it. Half of the tunnel's `unsent_max`, the other half is in TLS and WebSocket buffers.
@@ -72,6 +73,33 @@ impl System for Real {
 
     fn remove_file(&self, path: &str) -> io::Result<()> {
         local::remove_file(Path::new(path))
+    }
+
+    fn append_to<'a>(&'a self, path: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Append>>> {
+        let path = PathBuf::from(path);
+        Box::pin(append::beside(move || append::open(&path)))
+    }
+
+    fn append_to_output(&self) -> io::Result<Box<dyn Append>> {
+        Ok(Box::new(append::Output::open()?))
+    }
+
+    fn read_file_at(&self, path: &str, offset: u64, bytes_max: usize) -> io::Result<Vec<u8>> {
+        append::read_at(Path::new(path), offset, bytes_max)
+    }
+
+    fn rename_file<'a>(&'a self, from: &'a str, to: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        let (from, to) = (PathBuf::from(from), PathBuf::from(to));
+        Box::pin(append::beside(move || append::rename(&from, &to)))
+    }
+
+    fn discard_file<'a>(&'a self, path: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        let path = PathBuf::from(path);
+        Box::pin(append::beside(move || std::fs::remove_file(path)))
+    }
+
+    fn list_folder(&self, folder: &str) -> io::Result<Vec<String>> {
+        append::list(Path::new(folder))
     }
 
     fn listen_local(&self, path: &str) -> io::Result<Box<dyn Listen>> {

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::{BoxFuture, Connection, Listen};
 
 /// This user alone.
-const PRIVATE: u32 = 0o600;
+pub(super) const PRIVATE: u32 = 0o600;
 
 /// A person at a terminal, and a probe.
 const BACKLOG: i32 = 16;
@@ -36,7 +36,7 @@ pub(super) fn remove_file(path: &Path) -> io::Result<()> {
 }
 
 /// A name is on the disk when its folder is.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
