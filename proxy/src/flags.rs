@@ -24,22 +24,28 @@ pub struct Flag {
     env: Option<&'static str>,
     default: Option<&'static str>,
     help: &'static str,
+    is_list: bool,
 }
 
 impl Flag {
     /// A flag that takes a value, shown as `value` in the help.
     pub const fn value(name: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { name, value: Some(value), env: None, default: None, help }
+        Self { name, value: Some(value), env: None, default: None, help, is_list: false }
     }
 
     /// A flag that is on when given, unless as `-name=false`.
     pub const fn switch(name: &'static str, help: &'static str) -> Self {
-        Self { name, value: None, env: None, default: None, help }
+        Self { name, value: None, env: None, default: None, help, is_list: false }
     }
 
     /// The text that stands for a flag not given.
     pub const fn default(self, text: &'static str) -> Self {
         Self { default: Some(text), ..self }
+    }
+
+    /// A flag that may be given more than once; its text is then a line for each.
+    pub const fn list(self) -> Self {
+        Self { is_list: true, ..self }
     }
 
     /// The environment variable that is read when the flag is not given; an empty one counts as not set.
@@ -226,8 +232,10 @@ impl Values {
             match text {
                 None => self.errors.push(ConfigError::new(format!("--{name}"), "needs a value")),
                 Some(text) => {
+                    let before = self.given.get(flag.name).filter(|_| flag.is_list);
+                    let text = before.map(|before| format!("{}\n{text}", before.text)).unwrap_or(text);
                     let given = Given { text, source: Source::CommandLine };
-                    if self.given.insert(flag.name, given).is_some() {
+                    if self.given.insert(flag.name, given).is_some() && !flag.is_list {
                         self.errors.push(ConfigError::new(format!("--{name}"), "given more than once"));
                     }
                 }

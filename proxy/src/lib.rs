@@ -1,8 +1,9 @@
 //! What both ends of a proxied Kubernetes request share: header hygiene, requests as the API server reads them,
-//! impersonation, Status bodies, the byte pump of upgrades, rate limits, and the flags of both programs.
+//! impersonation, Status bodies, the byte pump of upgrades, rate limits, the audit log, and the flags of both programs.
 //!
 //! Knows neither the tunnel nor a Kubernetes client.
 
+pub mod audit;
 pub mod body;
 pub mod expect;
 pub mod file;

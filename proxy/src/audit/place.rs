@@ -1,0 +1,234 @@
+//! Place: the file of a log and those that it was before, by their names; and what the last process left there.
+
+use std::io;
+
+use host::{Append, Host};
+
+use super::chain::{Chain, ChainId, Head};
+use super::line::{Kind, LINE_BYTES_MAX, Line};
+use super::record::Recovered;
+
+/// How much of a file's end is looked through for its last record: the longest one, and as much of what was torn.
+const TAIL_BYTES_MAX: usize = 2 * LINE_BYTES_MAX;
+
+/// Digits of the number in a rotated file's name: all of a `u64`, so that names sort as numbers do.
+const SEQ_DIGITS: usize = 20;
+
+/// Where a log is.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The file that is written.
+    pub(super) path: String,
+}
+
+/// A file that was written before, by its name: `FILE.SEQ`, or `FILE.SEQ-N` where a torn one has the name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rotated {
+    /// Of its first record.
+    pub(super) seq: u64,
+    nth: u32,
+    pub(super) path: String,
+}
+
+/// What the last process left.
+pub(super) struct Left {
+    /// Open, and locked.
+    pub(super) file: Box<dyn Append>,
+    pub(super) found: Found,
+}
+
+pub(super) enum Found {
+    /// Nothing.
+    Nothing,
+    /// A chain that was ended well; its file goes on. The number of that file's first record.
+    Ended { chain: Chain, first_seq: u64 },
+    /// A chain without an end. What lies at the path has to get the name of the file that begins with this record, if
+    /// anything lies there.
+    Broken { recovered: Option<Recovered>, rename: Option<u64> },
+}
+
+impl Place {
+    /// Opens the file and finds out what the last process left.
+    ///
+    /// # Errors
+    /// Why it cannot be written, also when it is no audit log.
+    pub(super) async fn open(&self, host: &Host) -> io::Result<Left> {
+        let mut file = host.append_to(&self.path).await?;
+        let n_bytes = file.n_bytes();
+        let tail = Tail::read(host, &self.path, n_bytes)?;
+        let found = match tail.last {
+            Some(last) => {
+                let first = First::read(host, &self.path)?;
+                if last.kind == Kind::End && tail.torn_bytes == 0 {
+                    let head = Head { chain: first.chain, seq: last.seq, hash: last.hash };
+                    Found::Ended { chain: Chain { head }, first_seq: first.seq }
+                } else {
+                    let name = Self { path: self.free_path(host, first.seq)? }.name().to_owned();
+                    let recovered = recovered(&last, first.chain, name, tail.torn_bytes);
+                    Found::Broken { recovered: Some(recovered), rename: Some(first.seq) }
+                }
+            }
+            None => self.behind_rotated(host, n_bytes).await?,
+        };
+        if matches!(found, Found::Broken { .. }) {
+            // What a killed process wrote may not be on the disk yet, and the next chain says that it is.
+            file.sync().await?;
+        }
+        Ok(Left { file, found })
+    }
+
+    /// Nothing whole is in the file itself, so what was before it counts.
+    async fn behind_rotated(&self, host: &Host, torn_bytes: u64) -> io::Result<Found> {
+        let Some(before) = self.rotated(host)?.pop() else {
+            return Ok(match torn_bytes {
+                0 => Found::Nothing,
+                _ => Found::Broken { recovered: None, rename: Some(1) },
+            });
+        };
+        // Opened to learn its length, and that nobody writes it.
+        let mut opened = host.append_to(&before.path).await?;
+        opened.sync().await?;
+        let n_bytes = opened.n_bytes();
+        let tail = Tail::read(host, &before.path, n_bytes)?;
+        let Some(last) = tail.last else {
+            let why = format!("the file before it, {}, has no whole record: move both away", before.path);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        };
+        let first = First::read(host, &before.path)?;
+        let name = Self { path: before.path }.name().to_owned();
+        let recovered = recovered(&last, first.chain, name, tail.torn_bytes + torn_bytes);
+        let rename = (torn_bytes > 0).then_some(last.seq + 1);
+        Ok(Found::Broken { recovered: Some(recovered), rename })
+    }
+
+    /// The files that this one was before, oldest first.
+    pub(super) fn rotated(&self, host: &Host) -> io::Result<Vec<Rotated>> {
+        let mut rotated: Vec<_> = host.list_folder(self.folder())?.iter().filter_map(|name| self.rotated_of(name)).collect();
+        rotated.sort_unstable();
+        Ok(rotated)
+    }
+
+    /// A name for the file that begins with `seq`, which no file has.
+    pub(super) fn free_path(&self, host: &Host, seq: u64) -> io::Result<String> {
+        let taken = self.rotated(host)?;
+        let nth = taken.iter().filter(|rotated| rotated.seq == seq).map(|rotated| rotated.nth + 1).max().unwrap_or(1);
+        Ok(self.rotated_path(seq, nth))
+    }
+
+    fn rotated_path(&self, seq: u64, nth: u32) -> String {
+        let path = format!("{}.{seq:0width$}", self.path, width = SEQ_DIGITS);
+        if nth > 1 { format!("{path}-{nth}") } else { path }
+    }
+
+    fn rotated_of(&self, name: &str) -> Option<Rotated> {
+        let rest = name.strip_prefix(self.name())?.strip_prefix('.')?;
+        let (digits, nth) = rest.split_once('-').map_or((rest, Some(1)), |(digits, nth)| (digits, nth.parse().ok()));
+        let (seq, nth) = (digits.parse().ok().filter(|_| digits.len() == SEQ_DIGITS)?, nth?);
+        let path = self.rotated_path(seq, nth);
+        // A name that only looks like one of ours is none.
+        path.ends_with(name).then_some(Rotated { seq, nth, path })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.path.rsplit_once('/').map_or(&*self.path, |(_, name)| name)
+    }
+
+    fn folder(&self) -> &str {
+        match self.path.rsplit_once('/') {
+            Some(("", _)) => "/",
+            Some((folder, _)) => folder,
+            None => ".",
+        }
+    }
+}
+
+fn recovered(last: &Line, chain: ChainId, file: String, torn_bytes: u64) -> Recovered {
+    Recovered { file, chain: chain.to_string(), seq: last.seq, hash: last.hash.to_string(), torn_bytes }
+}
+
+/// The end of a file.
+struct Tail {
+    /// Its last whole record.
+    last: Option<Line>,
+    /// Bytes behind that.
+    torn_bytes: u64,
+}
+
+impl Tail {
+    fn read(host: &Host, path: &str, n_bytes: u64) -> io::Result<Self> {
+        let from = n_bytes.saturating_sub(TAIL_BYTES_MAX as u64);
+        let tail = host.read_file_at(path, from, TAIL_BYTES_MAX)?;
+        let mut end = tail.len();
+        while let Some(newline) = tail[..end].iter().rposition(|byte| *byte == b'\n') {
+            let begin = tail[..newline].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            if let Ok(last) = Line::parse(&tail[begin..newline]) {
+                return Ok(Self { last: Some(last), torn_bytes: (tail.len() - newline - 1) as u64 });
+            }
+            end = newline;
+        }
+        // A record that was begun, or what a disk shows that lost its power.
+        let is_torn = from == 0 && (tail.iter().zip(BEGIN).all(|(byte, of)| *byte == of) || tail.iter().all(|byte| *byte == 0));
+        if is_torn && !tail.contains(&b'\n') {
+            return Ok(Self { last: None, torn_bytes: n_bytes });
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "holds something else than audit records: name another file, or move it away",
+        ))
+    }
+}
+
+/// Every record begins so.
+const BEGIN: [u8; 7] = *b"{\"seq\":";
+
+/// The first record of a file, which names its chain.
+struct First {
+    seq: u64,
+    chain: ChainId,
+}
+
+impl First {
+    fn read(host: &Host, path: &str) -> io::Result<Self> {
+        let begin = host.read_file_at(path, 0, LINE_BYTES_MAX + 1)?;
+        let line = begin.split(|byte| *byte == b'\n').next().and_then(|line| Line::parse(line).ok());
+        match line.and_then(|line| Some((line.seq, line.kind.named_chain()?))) {
+            Some((seq, chain)) => Ok(Self { seq, chain }),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, "does not begin as an audit log does: move it away")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotated_files_are_known_by_their_names_alone_and_sort_by_number() {
+        let place = Place { path: "/var/log/audit.log".into() };
+        let name = |seq, nth| place.rotated_path(seq, nth);
+        assert_eq!(name(42, 1), "/var/log/audit.log.00000000000000000042");
+        assert_eq!(name(42, 2), "/var/log/audit.log.00000000000000000042-2");
+        for wrong in [
+            "audit.log",
+            "audit.log.1",
+            "audit.log.gz",
+            "audit.log.00000000000000000042-x",
+            "audit.log.00000000000000000042-02",
+            "other.log.00000000000000000042",
+            "audit.log.+0000000000000000042",
+        ] {
+            assert_eq!(place.rotated_of(wrong), None, "{wrong}");
+        }
+        let mut all: Vec<_> = [name(100, 1), name(9, 2), name(9, 10), name(9, 1)]
+            .iter()
+            .filter_map(|path| place.rotated_of(path.rsplit('/').next().expect("a name")))
+            .collect();
+        all.sort_unstable();
+        let order: Vec<_> = all.iter().map(|rotated| (rotated.seq, rotated.nth)).collect();
+        assert_eq!(order, [(9, 1), (9, 2), (9, 10), (100, 1)]);
+        assert_eq!(
+            (place.folder(), Place { path: "/a".into() }.folder(), Place { path: "a".into() }.folder()),
+            ("/var/log", "/", ".")
+        );
+    }
+}
