@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use host::TraceConfig;
+use proxy::audit::AuditConfig;
 use proxy::flags::HostPort;
 use proxy::program::ProcessConfig;
 use secrecy::SecretString;
@@ -60,6 +61,8 @@ pub struct AgentConfig {
     pub drain_max: Duration,
     /// Where health and metrics are served; `None` = nowhere.
     pub health_addr: Option<SocketAddr>,
+    /// One record for each request; `None` = none is kept.
+    pub audit: Option<AuditConfig>,
     /// Logging and threads.
     pub process: ProcessConfig,
     /// Where traces go.
@@ -133,6 +136,7 @@ impl AgentConfig {
             // The grace that Kubernetes gives a pod.
             drain_max: Duration::from_secs(30),
             health_addr: Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8081)),
+            audit: None,
             process: ProcessConfig::default(),
             traces: TraceConfig::default(),
         }

@@ -4,6 +4,7 @@
 //! API server). The agent listens nowhere, health and orders on its own machine aside.
 
 mod admin;
+mod audit;
 pub mod cli;
 pub mod config;
 mod connect;
@@ -22,6 +23,7 @@ use host::{Door, Drain, Host, Tracer};
 use tunnel::{Budget, Reason, SessionHandle};
 
 pub use config::AgentConfig;
+use proxy::audit::{Log, Metered};
 use proxy::flags::ConfigError;
 pub use proxy::program::StartError;
 
@@ -43,7 +45,12 @@ const HEALTH_CONNECTIONS_MAX: u32 = 64;
 /// # Errors
 /// What kept the agent from starting.
 pub async fn run(config: AgentConfig, host: Host, drain: Drain) -> Result<(), StartError> {
-    let agent = Arc::new(Agent::new(config, host)?);
+    let (log, writer, hub) =
+        audit::open(&config, &host).await?.map_or((None, None, None), |(log, writer, hub)| (Some(log), Some(writer), Some(hub)));
+    let agent = Arc::new(Agent::new(config, host, log)?);
+    if let Some(hub) = hub {
+        let _ = hub.agent.set(Arc::downgrade(&agent));
+    }
     let health = match agent.config.health_addr {
         Some(addr) => {
             let bound = Door::bind(&agent.host, "health", addr, HEALTH_CONNECTIONS_MAX).await;
@@ -72,11 +79,16 @@ pub async fn run(config: AgentConfig, host: Host, drain: Drain) -> Result<(), St
         }
         std::future::pending::<()>().await;
     };
+    writer.into_iter().for_each(|writer| agent.host.spawn("audit log", writer.run()));
     tokio::select! {
         biased;
         () = connect::stay_connected(agent.clone(), drain.clone()) => {}
         () = orders => {}
         () = health => {}
+    }
+    // Last, so that it has all that was done.
+    if let Some(log) = &agent.audit {
+        log.close().await;
     }
     agent.tracer.flush().await;
     Ok(())
@@ -90,12 +102,13 @@ struct Agent {
     guard: Arc<Guard>,
     upstream: Upstream,
     metrics: Metrics,
+    audit: Option<Arc<Log>>,
     sessions: Sessions,
     tracer: Tracer,
 }
 
 impl Agent {
-    fn new(config: AgentConfig, host: Host) -> Result<Self, StartError> {
+    fn new(config: AgentConfig, host: Host, audit: Option<Arc<Log>>) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let tls = target_tls(&config, &host)?;
         let upstream = Upstream::new(host.clone(), config.target.clone(), tls, config.sa_token_path.clone());
@@ -109,8 +122,9 @@ impl Agent {
         let sessions = Sessions::default();
         let mut metrics = Metrics::new(&host, budget, &sessions);
         tracer.register(&mut metrics.registry);
+        audit.iter().for_each(|log| metrics.registry.register_collector(Box::new(Metered(log.clone()))));
         let guard = Arc::new(Guard::new(&config, &host, &mut metrics.registry)?);
-        Ok(Self { config, host, dialer, guard, upstream, metrics, sessions, tracer })
+        Ok(Self { config, host, dialer, guard, upstream, metrics, audit, sessions, tracer })
     }
 
     fn is_connected(&self) -> bool {

@@ -21,6 +21,9 @@ fn main() -> ExitCode {
     if args.peek().is_some_and(|first| doctor::is_asked_for(first)) {
         return doctor::main(args.skip(1), &|name| std::env::var(name).ok());
     }
+    if args.next_if(|first| first == "audit").is_some() {
+        return proxy::audit::verify("postern-agent", args);
+    }
     let asked = agent::cli::parse(args, &|name| std::env::var(name).ok(), &Host::real());
     proxy::program::main("postern-agent", asked, |config| config.process, agent::run)
 }

@@ -15,9 +15,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy::audit::Log;
 use proxy::body::{Body, BoxError, accounted};
 use proxy::head::{INNER_FIELDS_MAX, INNER_HEAD_BUFFER};
 use proxy::hygiene;
+use proxy::request::RequestInfo;
 use proxy::status::Status;
 use proxy::upgrade::{Pumped, decline, may_switch};
 use proxy::{traces, trailers};
@@ -111,14 +113,20 @@ fn close(hub: &StreamWatch, refused: &Refused, cut: &OnceLock<String>) {
 
 async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Option<HeaderValue>, hub: Hub) -> Response<Body> {
     let span = traces::begin(&agent.tracer, SpanKind::Client, &request, &hub.open.trace);
-    let mut account = Account::begin(&hub.open, (&request, span), hub.cut.clone());
+    let mut account = Account::begin(&hub.open, (&request, span), hub.cut.clone(), agent.audit.as_ref());
     let mut request = request.map(|body| trailers::cleaned(body.map_err(BoxError::from).boxed_unsync()));
     let hub_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
     let asked = Asked::of(&request);
     let mut response = match agent.guard.admit(&asked) {
         Err(refused) => {
             account.span().fail(refused.label(), &refused.to_string());
+            account.refused(refused.label(), refused.to_string());
             refused.status().into_response()
+        }
+        Ok(()) if agent.audit.as_ref().is_some_and(|log| is_forbidden(log, &request)) => {
+            account.span().fail("unaudited", UNAUDITED);
+            account.refused("unaudited", UNAUDITED.to_owned());
+            unaudited().into_response()
         }
         Ok(()) => {
             trace(&agent, account.span(), &hub.open, request.headers_mut());
@@ -196,6 +204,22 @@ async fn pump(hub_side: OnUpgrade, upstream_side: OnUpgrade, pumped: &Pumped) ->
         }
         (Err(error), _) | (_, Err(error)) => format!("an upgrade did not come about: {error}"),
     }
+}
+
+/// Why a request is refused that nothing else forbids.
+const UNAUDITED: &str = "the agent's audit log cannot be written; until it can, nothing is done that would have to stand in it";
+
+/// Whether a request must not go on while the log cannot be written.
+fn is_forbidden(log: &Log, request: &Request<Body>) -> bool {
+    let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
+    log.forbids(&info, hygiene::upgrade(request.version(), request.headers()).is_some())
+}
+
+/// What the caller is told then. Nothing was done, and whoever looks after the disk needs a while.
+fn unaudited() -> Status {
+    let message = format!("postern agent: {UNAUDITED}");
+    let status = Status::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message);
+    status.cause("Unaudited", "refused by the agent").retry_after(10)
 }
 
 /// What the caller is told when the API server gave no answer.

@@ -70,6 +70,7 @@ impl Agent {
     /// this one; another's end.
     pub(crate) fn hold(self: &Arc<Self>, handle: SessionHandle, certificate: Option<PeerCertificate>) -> Held {
         let hub = handle.peer().map(|peer| peer.name).unwrap_or_default();
+        self.audit.iter().for_each(|log| handle.tell(log.head()));
         let mut table = self.sessions.table();
         let sessions = &mut table.up;
         for older in sessions.values().filter(|older| !self.dialer.trusts(older.certificate.as_ref())) {

@@ -20,6 +20,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
+use proxy::audit::Log;
 use proxy::body::{self, Body};
 use proxy::head::{HEAD_BUFFER, HEAD_FIELDS_MAX};
 use proxy::hygiene::{self, Upgrade};
@@ -58,6 +59,7 @@ pub(crate) struct Agents {
     pub(crate) trust: Arc<Trust>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audit: Option<Arc<Log>>,
     pub(crate) drain: Drain,
     pub(crate) sessions: SessionLimits,
     pub(crate) proxies: TrustedProxies,
@@ -283,6 +285,7 @@ impl Agents {
                 let agent = agent.get(..agent.len().saturating_sub(AGENT_NAME_HIDDEN)).unwrap_or(&agent);
                 let certificate = credential.certificate.as_ref().map(|certificate| certificate.fingerprint.to_string());
                 tracing::info!(?protocol, agent, token = %credential.token, certificate, "session up");
+                self.audit.iter().for_each(|log| joining.tell(log.head()));
                 let has_entered = self.registry.join(cluster, id, joining.clone(), credential.clone());
                 // It may have been revoked since it was presented. Who revokes looks for sessions later than this. What did
                 // not enter would be found by nobody; its agent dials again.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use host::Host;
 use host::watched::Contents;
+use proxy::audit::{self, AuditConfig};
 use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
 use proxy::traces;
 
@@ -127,13 +128,14 @@ pub(crate) const FLAGS: &[Section] = &[
         ],
     },
     traces::FLAGS,
+    audit::FLAGS,
     GENERAL,
 ];
 
 const PAGE: Page = Page {
     name: "postern-server",
     about: "The hub's end of Postern: agents dial in, Argo CD and kubectl reach their clusters through it.",
-    usage: "[FLAGS]\n       postern-server check [FLAGS]\n       postern-server kubeconfig ID [FLAGS]\n       postern-server token",
+    usage: "[FLAGS]\n       postern-server check [FLAGS]\n       postern-server kubeconfig ID [FLAGS]\n       postern-server token\n       postern-server audit verify [FLAGS] FILE...",
     after: "Flags may be written -addr=:8443, -addr :8443 or with two dashes; they win over the environment.
 
 A first server, for one cluster:
@@ -273,7 +275,7 @@ refused whole with a line in the log for each and a metric, and what was there b
 `openssl x509 -noout -fingerprint -sha256` prints it; what follows a `#` is for people. It needs one line at least, which may be a comment.
 
 {}
-{}",
+{}{}",
         flags::markdown(FLAGS),
         CHECK_PAGE.about,
         KUBECONFIG_PAGE.about,
@@ -281,6 +283,7 @@ refused whole with a line in the log for each and a metric, and what was there b
         TOKEN_PAGE.about,
         clusters::TARGET_DEFAULT,
         callers::CHAPTER,
+        audit::CHAPTER,
         operation(),
     )
 }
@@ -314,7 +317,7 @@ Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` wh
 | 77 | an address may not be listened on |
 | 130, 143 | a second SIGINT or SIGTERM cut the drain short |
 ",
-        [&METRICS[..], &host::watched::METRICS, &host::tls::METRICS, &host::TRACE_METRICS]
+        [&METRICS[..], &audit::METRICS, &host::watched::METRICS, &host::tls::METRICS, &host::TRACE_METRICS]
             .concat()
             .iter()
             .map(|(name, labels, meaning)| format!("| `{name}` | {labels} | {meaning} |\n"))
@@ -396,6 +399,7 @@ fn read(mut values: Values, env: Env<'_>, host: &Host) -> Reading {
     }
     values.read("park-max", flags::duration, &mut config.park_max);
     values.read("drain", flags::duration, &mut config.drain_max);
+    config.audit = AuditConfig::read(&mut values, host, &mut warnings);
     config.process.read(&mut values);
     config.traces = traces::read(&mut values, host);
     refuse_equal_listeners(&mut values, &config);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub use host::tls::ServerFiles as TlsFiles;
 use host::{TraceConfig, TrustedProxies};
+use proxy::audit::AuditConfig;
 use proxy::program::ProcessConfig;
 
 pub use crate::auth::{CertificateName, TokenDigest};
@@ -37,6 +38,8 @@ pub struct ServerConfig {
     pub internal_tls_files: Option<TlsFiles>,
     /// Who may speak plain HTTP to the internal listener.
     pub internal_tls: InternalTls,
+    /// One record for each request; `None` = none is kept.
+    pub audit: Option<AuditConfig>,
     /// Logging and threads.
     pub process: ProcessConfig,
     /// Where traces go.
@@ -116,6 +119,7 @@ impl Default for ServerConfig {
             tls: None,
             internal_tls_files: None,
             internal_tls: InternalTls::Off,
+            audit: None,
             process: ProcessConfig::default(),
             traces: TraceConfig::default(),
             rate_limit: 0,

@@ -18,6 +18,7 @@ use host::{Host, SpanKind, Tracer};
 use http::header::{CONNECTION, EXPECT, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
+use proxy::audit::Log;
 use proxy::body::{self, Body, BoxError};
 use proxy::upgrade::{decline, may_switch};
 use proxy::{expect, hygiene, traces, trailers};
@@ -65,6 +66,7 @@ pub(crate) struct Forward {
     registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
     tracer: Tracer,
+    audit: Option<Arc<Log>>,
     limits: RequestLimits,
     body_max: usize,
     upload_idle_max: Option<Duration>,
@@ -73,7 +75,12 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    pub(crate) fn new(config: &ServerConfig, host: Host, parts: (Arc<Roster>, Arc<Registry>, Arc<Metrics>, Tracer)) -> Self {
+    pub(crate) fn new(
+        config: &ServerConfig,
+        host: Host,
+        parts: (Arc<Roster>, Arc<Registry>, Arc<Metrics>, Tracer),
+        audit: Option<Arc<Log>>,
+    ) -> Self {
         let (roster, registry, metrics, tracer) = parts;
         Self {
             host,
@@ -81,6 +88,7 @@ impl Forward {
             registry,
             metrics,
             tracer,
+            audit,
             limits: RequestLimits::new(config),
             body_max: config.request_body_max,
             upload_idle_max: config.upload_idle_max,
@@ -119,7 +127,7 @@ impl Forward {
         let why = refusal.words_for_log();
         record.span().fail(refusal.kind().label, &why);
         let id = record.request_id().to_owned();
-        record.refused(refusal.kind().status, why);
+        record.refused(&refusal.kind(), why);
         refusal.into_response(&id)
     }
 
@@ -127,7 +135,7 @@ impl Forward {
     pub(crate) fn record(&self, caller: &Caller, cluster: &str, request: &Request<Body>) -> Record {
         let request_id = format!("{:016x}", self.host.chance());
         let span = traces::begin(&self.tracer, SpanKind::Server, request, "");
-        Record::begin(self.metrics.clone(), request_id, caller, cluster, (request, span))
+        Record::begin((self.metrics.clone(), self.audit.as_ref()), request_id, caller, cluster, (request, span))
     }
 
     async fn try_forward(
@@ -145,8 +153,11 @@ impl Forward {
         }
         let judged = self.roster.judge_impersonation(cluster, request.headers());
         judged.map_err(|why| Refusal::Impersonation { why })?;
-        record.hold(self.limits.admit(&caller.name, cluster.as_str()).await?);
         let is_upgrade = hygiene::upgrade(request.version(), request.headers()).is_some();
+        if self.audit.as_ref().is_some_and(|log| record.is_forbidden_by(log, is_upgrade)) {
+            return Err(Refusal::Unaudited);
+        }
+        record.hold(self.limits.admit(&caller.name, cluster.as_str()).await?);
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
         let (class, request_id) = (record.class(is_upgrade), record.request_id().to_owned());
         let traceparent = record.span().traceparent();

@@ -5,6 +5,7 @@
 
 mod admin;
 mod agents;
+mod audit;
 mod auth;
 mod callers;
 pub mod check;
@@ -29,6 +30,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tunnel::{Budget, Reason};
 
 pub use config::{ClusterConfig, ServerConfig};
+use proxy::audit::{Log, Writer};
 pub use proxy::program::StartError;
 
 use admin::Admin;
@@ -71,6 +73,8 @@ struct Server {
     trust: Arc<Trust>,
     callers: Arc<Callers>,
     tracer: Tracer,
+    /// The log, if one is kept, and what still has to be run for it.
+    audit: (Option<Arc<Log>>, Option<Writer>),
 }
 
 impl Server {
@@ -79,7 +83,9 @@ impl Server {
         let registry = Arc::new(Registry::new(&config, host.clone()));
         let budget = Arc::new(Budget::new(config.process_budget));
         let tracer = tracer(&host, &config)?;
-        let metrics = Arc::new(Metrics::new(&host, registry.clone(), budget.clone(), &tracer));
+        let (audit, writer) = audit::open(&config, &host, registry.clone()).await?;
+        let metrics = Metrics::new(&host, registry.clone(), budget.clone(), &tracer).with_audit(audit.as_ref());
+        let metrics = Arc::new(metrics);
         let admin = Arc::new(Admin { registry: registry.clone(), metrics: metrics.clone(), drain: drain.clone() });
         let public_tls = tls(&host, ("tls", "tls-cert"), config.tls.as_ref(), Alpn::Http1)?.map(Arc::new);
         let revoked = revoked(&host, &config)?;
@@ -90,6 +96,7 @@ impl Server {
             trust: trust.clone(),
             registry: registry.clone(),
             metrics: metrics.clone(),
+            audit: audit.clone(),
             drain: drain.clone(),
             sessions: SessionLimits::new(&config, budget, host.chance()),
             proxies: config.trusted_proxies.clone(),
@@ -98,13 +105,14 @@ impl Server {
         let internal_tls = internal_tls(&host, &config)?.map(Arc::new);
         let callers = Arc::new(callers(&host, &config, internal_tls.clone(), revoked)?);
         let turned_away = metrics.turned_away.clone();
+        let parts = (roster.clone(), registry.clone(), metrics, tracer.clone());
         let front_door = Arc::new(FrontDoor {
             callers: callers.clone(),
             host: host.clone(),
             tls: internal_tls,
             internal_tls: config.internal_tls,
-            roster: roster.clone(),
-            forward: Arc::new(Forward::new(&config, host.clone(), (roster, registry.clone(), metrics, tracer.clone()))),
+            roster,
+            forward: Arc::new(Forward::new(&config, host.clone(), parts, audit.clone())),
             admin: config.ops_addr.is_none().then(|| admin.clone()),
             drain: drain.clone(),
             proxies: config.trusted_proxies.clone(),
@@ -122,11 +130,27 @@ impl Server {
             Some(addr) => Some(bind("ops-addr", "ops", addr, OPS_CONNECTIONS_MAX).await?),
             None => None,
         };
-        let host = host.clone();
-        Ok(Self { config, host, drain, public, internal, ops, agents, front_door, admin, registry, trust, callers, tracer })
+        let (host, audit) = (host.clone(), (audit, writer));
+        Ok(Self {
+            config,
+            host,
+            drain,
+            public,
+            internal,
+            ops,
+            agents,
+            front_door,
+            admin,
+            registry,
+            trust,
+            callers,
+            tracer,
+            audit,
+        })
     }
 
-    async fn serve(self) {
+    async fn serve(mut self) {
+        self.audit.1.take().into_iter().for_each(|writer| self.host.spawn("audit log", writer.run()));
         self.warn();
         self.tell_what_tls_hides();
         let drain = || self.drain.clone();
@@ -149,6 +173,10 @@ impl Server {
                 let trusted = async { tokio::join!(self.trust.follow(&self.registry), self.callers.follow()) };
                 tokio::join!(public, internal, ops, trusted)
             } => {}
+        }
+        // Last, so that it has all that was done.
+        if let Some(log) = &self.audit.0 {
+            log.close().await;
         }
         self.tracer.flush().await;
     }

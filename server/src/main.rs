@@ -11,6 +11,9 @@ fn main() -> ExitCode {
     if args.peek().is_some_and(|first| check::is_asked_for(first)) {
         return check::main(args.skip(1), &|name| std::env::var(name).ok());
     }
+    if args.next_if(|first| first == "audit").is_some() {
+        return proxy::audit::verify("postern-server", args);
+    }
     let asked = server::cli::parse(args, &|name| std::env::var(name).ok(), &Host::real());
     proxy::program::main("postern-server", asked, |config| config.process, server::run)
 }

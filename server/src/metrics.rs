@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exposition;
+use proxy::audit::{Log, Metered};
 use tunnel::{Budget, SessionError};
 
 use crate::front_door::refusal::KINDS;
@@ -139,6 +140,12 @@ impl Metrics {
         registry.register("sessions_ended", help("sessions_ended"), metrics.ended.clone());
         tracer.register(&mut registry);
         Self { registry, ..metrics }
+    }
+
+    /// Counts what becomes of an audit log too.
+    pub(crate) fn with_audit(mut self, log: Option<&Arc<Log>>) -> Self {
+        log.into_iter().for_each(|log| self.registry.register_collector(Box::new(Metered(log.clone()))));
+        self
     }
 
     /// A request ended. `cluster` may be empty, or one that is not there any more.

@@ -1,53 +1,22 @@
 //! A simulated machine as a program sees it: `Host` over the fabric.
 
-use std::collections::BTreeMap;
+mod disk;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use host::{BoxFuture, Connection, Listen, System};
-use tokio::time::Instant;
+use host::{Append, BoxFuture, Connection, Listen, System};
 
 use crate::fabric::{Fabric, Socket};
-use crate::seed::Dice;
 use crate::trace::Trace;
+pub use disk::Disk;
 
 /// When every world begins: 2026-01-01T00:00:00Z.
 pub(crate) const EPOCH: Duration = Duration::from_secs(1_767_225_600);
-
-/// What a machine keeps while its programs come and go.
-pub struct Disk {
-    files: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// How far the wall clock is ahead of the world's, in milliseconds.
-    skew_ms: Mutex<i64>,
-    dice: Mutex<Dice>,
-    born: Instant,
-}
-
-impl Disk {
-    /// An empty disk and a right clock.
-    pub fn new(dice: Dice) -> Self {
-        Self { files: Mutex::default(), skew_ms: Mutex::default(), dice: Mutex::new(dice), born: Instant::now() }
-    }
-
-    /// Writes a file whole.
-    pub fn write(&self, path: &str, content: &[u8]) {
-        lock(&self.files).insert(path.to_owned(), content.to_vec());
-    }
-
-    /// Removes a file, if it is there.
-    pub fn remove(&self, path: &str) {
-        lock(&self.files).remove(path);
-    }
-
-    /// Moves the wall clock; negative is into the past.
-    pub fn skew(&self, ms: i64) {
-        *lock(&self.skew_ms) += ms;
-    }
-}
 
 /// One program's machine: the fabric, a disk, a clock, chance.
 pub struct SimHost {
@@ -90,7 +59,29 @@ impl System for SimHost {
     }
 
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
-        lock(&self.disk.files).get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.disk.read(path).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn append_to<'a>(&'a self, path: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Append>>> {
+        Box::pin(async { Ok(self.disk.append_to(path)) })
+    }
+
+    fn read_file_at(&self, path: &str, offset: u64, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let whole = self.read_file(path)?;
+        let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(whole.len());
+        Ok(whole[begin..whole.len().min(begin.saturating_add(bytes_max))].to_vec())
+    }
+
+    fn rename_file<'a>(&'a self, from: &'a str, to: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async { self.disk.rename(from, to) })
+    }
+
+    fn discard_file<'a>(&'a self, path: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async { self.remove_file(path) })
+    }
+
+    fn list_folder(&self, folder: &str) -> io::Result<Vec<String>> {
+        Ok(self.disk.list(folder))
     }
 
     fn write_file(&self, path: &str, content: &[u8]) -> io::Result<()> {
@@ -104,14 +95,11 @@ impl System for SimHost {
     }
 
     fn wall_clock(&self) -> SystemTime {
-        let skew_ms = *lock(&self.disk.skew_ms);
-        let skew = Duration::from_millis(skew_ms.unsigned_abs());
-        let now = SystemTime::UNIX_EPOCH + EPOCH + self.disk.born.elapsed();
-        if skew_ms < 0 { now - skew } else { now + skew }
+        self.disk.wall_clock()
     }
 
     fn chance(&self) -> u64 {
-        lock(&self.disk.dice).roll()
+        self.disk.roll()
     }
 }
 
@@ -155,8 +143,4 @@ impl Drop for SimListener {
     fn drop(&mut self) {
         self.fabric.close_listener(&self.machine, self.incarnation, self.local.port());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

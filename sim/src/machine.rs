@@ -129,6 +129,7 @@ impl Machine {
     pub fn vanish(&self) {
         self.fabric.vanish(&self.name);
         self.abort();
+        self.disk.lose_power();
         self.pauses().push(Pause { at: Instant::now(), until: None });
     }
 

@@ -125,7 +125,7 @@ impl Stage {
         let (ledger, announced_errors, callers) = (Ledger::default(), Mutex::default(), Mutex::default());
         let has_version_1_server = world.hub.is_version_1;
         let has_version_1_agents = world.clusters.iter().any(|cluster| cluster.played_by == Player::Version1);
-        world.hub.callers.iter().for_each(|text| machines["hub/server"].disk().write(CALLERS_PATH, text.as_bytes()));
+        put_files(world, &machines);
         let listed = Listed::new(clusters.keys(), machines["hub/server"].disk());
         Self {
             fabric,
@@ -190,6 +190,13 @@ impl Stage {
             host.tasks().abort_all();
         }
     }
+}
+
+/// What the plan has on the machines' disks.
+fn put_files(world: &World, machines: &BTreeMap<String, Machine>) {
+    let put = |machine: &str, path: &str, content: &str| machines[machine].disk().write(path, content.as_bytes());
+    world.hub.callers.iter().for_each(|text| put("hub/server", CALLERS_PATH, text));
+    world.files.iter().for_each(|(machine, path, content)| put(machine, path, content));
 }
 
 /// Where the programs that are ours say what they hold.

@@ -54,6 +54,8 @@ pub struct World {
     pub(crate) begins_cold: bool,
     pub(crate) has_tls: bool,
     pub(crate) promises: Option<Promises>,
+    /// Machine, path, content.
+    pub(crate) files: Vec<(String, String, String)>,
 }
 
 /// The plan of the hub.
@@ -109,7 +111,14 @@ impl World {
             begins_cold: false,
             has_tls: false,
             promises: None,
+            files: Vec::new(),
         }
+    }
+
+    /// Has a file on a machine from the beginning.
+    pub fn file(mut self, machine: &str, path: &str, content: &str) -> Self {
+        self.files.push((machine.to_owned(), path.to_owned(), content.to_owned()));
+        self
     }
 
     /// Changes the hub.

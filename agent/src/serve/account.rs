@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use host::Span;
 use http::{Method, Request, Response, StatusCode};
+use proxy::audit::{Asked, Log, Outcome, Trail};
 use proxy::body::{self, BoxError};
+use proxy::request::RequestInfo;
 use proxy::traces;
 use proxy::upgrade::Pumped;
 use tokio::time::Instant;
@@ -17,6 +19,8 @@ pub(super) struct Account {
     status: StatusCode,
     bytes: u64,
     end: Option<String>,
+    refused: Option<(&'static str, String)>,
+    trail: Option<Trail>,
 }
 
 /// What a request and what goes on after it have in common.
@@ -49,13 +53,19 @@ impl Told {
 
 impl Account {
     /// The account of what came on a stream opened by `open`. Whoever cuts the request says why in `cut`.
-    pub(super) fn begin<B>(open: &Open, (request, span): (&Request<B>, Span), cut: Arc<OnceLock<String>>) -> Self {
+    pub(super) fn begin<B>(
+        open: &Open,
+        (request, span): (&Request<B>, Span),
+        cut: Arc<OnceLock<String>>,
+        audit: Option<&Arc<Log>>,
+    ) -> Self {
         span.tell("postern.request_id", &open.request_id);
         let (caller, path) = (open.caller.as_str().into(), request.uri().path().to_owned());
         let told = Told { caller, path, began: Instant::now(), cut, span };
         // 499 is what proxies write when who asks left before an answer (nginx).
         let status = StatusCode::from_u16(499).unwrap_or_default();
-        Self { told, method: request.method().clone(), status, bytes: 0, end: None }
+        let trail = audit.filter(|_| !is_probe(open, request)).map(|log| trail(log, open, request));
+        Self { told, method: request.method().clone(), status, bytes: 0, end: None, refused: None, trail }
     }
 
     /// The request's span.
@@ -66,11 +76,18 @@ impl Account {
     /// The answer's head is known.
     pub(super) fn answered<B>(&mut self, response: &Response<B>) {
         self.status = response.status();
+        self.trail.iter_mut().for_each(|trail| trail.answered(response.status().as_u16()));
+    }
+
+    /// It is refused, by a label of the reference and with these words.
+    pub(super) fn refused(&mut self, label: &'static str, why: String) {
+        self.refused = Some((label, why));
     }
 
     /// A second account of the same request, for what goes on after its head was answered.
-    pub(super) fn continued(&self) -> Continued {
-        Continued { told: self.told.clone(), pumped: Pumped::default(), end: None }
+    pub(super) fn continued(&mut self) -> Continued {
+        let trail = self.trail.as_mut().map(|trail| trail.continued(StatusCode::SWITCHING_PROTOCOLS.as_u16()));
+        Continued { told: self.told.clone(), pumped: Pumped::default(), end: None, trail }
     }
 }
 
@@ -89,8 +106,12 @@ impl body::Account for Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let Self { told, method, status, bytes, end } = self;
+        let Self { told, method, status, bytes, end, refused, trail } = self;
         let end = told.end(end.as_deref());
+        if let Some(trail) = trail {
+            let refused = refused.as_ref().map(|(label, why)| (*label, why.as_str()));
+            trail.ended(Outcome { status: status.as_u16(), bytes: *bytes, end, refused, ..Outcome::default() });
+        }
         let (caller, path, ms) = (told.caller(), &told.path, told.ms());
         traces::answered(&told.span, status.as_u16(), *bytes, 400);
         let trace_id = told.span.trace_id();
@@ -98,11 +119,24 @@ impl Drop for Account {
     }
 }
 
+/// Whether the hub asks for itself, and nothing that somebody could want hidden.
+fn is_probe<B>(open: &Open, request: &Request<B>) -> bool {
+    open.is_probe && request.method() == Method::GET && request.uri().path() == "/version"
+}
+
+fn trail<B>(log: &Arc<Log>, open: &Open, request: &Request<B>) -> Trail {
+    let (path, query) = (request.uri().path(), request.uri().query());
+    let info = RequestInfo::parse(request.method(), path, query);
+    let asked = Asked { caller: open.caller.clone(), ..Asked::new(&open.request_id, &info, path) };
+    Trail::begin(log, &info, asked)
+}
+
 /// What is known of an upgraded connection; told when dropped.
 pub(super) struct Continued {
     told: Told,
     pub(super) pumped: Pumped,
     end: Option<String>,
+    trail: Option<Trail>,
 }
 
 impl Continued {
@@ -114,10 +148,14 @@ impl Continued {
 
 impl Drop for Continued {
     fn drop(&mut self) {
-        let Self { told, pumped, end } = self;
+        let Self { told, pumped, end, trail } = self;
         let end = told.end(end.as_deref());
         let (caller, path, ms) = (told.caller(), &told.path, told.ms());
         let (from_hub, from_upstream) = (pumped.from_a(), pumped.from_b());
+        if let Some(trail) = trail {
+            let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            trail.ended(Outcome { status, bytes: from_upstream, bytes_from_caller: Some(from_hub), end, ..Outcome::default() });
+        }
         tracing::info!(caller, path, from_hub, from_upstream, ms, end, "upgraded connection ended");
     }
 }

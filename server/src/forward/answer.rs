@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use host::Span;
 use http::{Method, Request, Response, StatusCode};
+use proxy::audit::{Asked, Log, Outcome, Trail};
 use proxy::body::{self, Body, BoxError, accounted};
 use proxy::request::{self, RequestInfo};
 use proxy::upgrade::Pumped;
@@ -15,6 +16,7 @@ use tunnel::frame::Class;
 use super::Caller;
 use super::exchange::Alive;
 use crate::callers;
+use crate::front_door::refusal::Kind;
 use crate::limits::StreamPlace;
 use crate::metrics::Metrics;
 
@@ -39,28 +41,36 @@ struct Account {
     place: Option<Arc<StreamPlace>>,
     running: Option<Arc<callers::Place>>,
     span: Span,
+    refused: Option<(&'static str, String)>,
+    trail: Option<Trail>,
 }
 
 impl Record {
     pub(crate) fn begin(
-        metrics: Arc<Metrics>,
+        (metrics, audit): (Arc<Metrics>, Option<&Arc<Log>>),
         request_id: String,
         caller: &Caller,
         cluster: &str,
         (request, span): (&Request<Body>, Span),
     ) -> Self {
         let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
+        let peer = caller.peer;
         traces::tell(&span, &info);
         for (key, value) in [("postern.cluster", cluster), ("postern.caller", &*caller.name), ("postern.request_id", &request_id)]
         {
             span.tell(key, value);
         }
+        let trail = audit.map(|log| {
+            let asked = Asked::new(&request_id, &info, request.uri().path());
+            let (caller, cluster) = (caller.name.to_string(), cluster.to_owned());
+            Trail::begin(log, &info, Asked { caller, peer: Some(peer), cluster, ..asked })
+        });
         Self {
             account: Some(Account {
                 metrics,
                 request_id,
                 caller: caller.name.clone(),
-                peer: caller.peer,
+                peer,
                 cluster: cluster.to_owned(),
                 method: request.method().clone(),
                 // Without the query, which may hold the command line of an exec.
@@ -73,6 +83,8 @@ impl Record {
                 place: None,
                 running: None,
                 span,
+                refused: None,
+                trail,
             }),
         }
     }
@@ -110,8 +122,15 @@ impl Record {
         }
     }
 
+    /// Whether it must not go on while the log cannot be written.
+    pub(super) fn is_forbidden_by(&self, log: &Log, is_upgrade: bool) -> bool {
+        self.account.as_ref().is_some_and(|account| log.forbids(&account.info, is_upgrade))
+    }
+
     /// A second account of the same request, for what goes on after its head was answered.
-    pub(super) fn continued(&self) -> Continued {
+    pub(super) fn continued(&mut self) -> Continued {
+        let trail = self.account.as_mut().and_then(|account| account.trail.as_mut());
+        let trail = trail.map(|trail| trail.continued(StatusCode::SWITCHING_PROTOCOLS.as_u16()));
         let account = self.account.as_ref();
         Continued {
             pumped: Pumped::default(),
@@ -120,6 +139,7 @@ impl Record {
             cluster: account.map(|account| account.cluster.clone()).unwrap_or_default(),
             path: account.map(|account| account.path.clone()).unwrap_or_default(),
             began: account.map_or_else(Instant::now, |account| account.began),
+            trail,
             _place: account.and_then(|account| account.place.clone()),
             _running: account.and_then(|account| account.running.clone()),
             _span: self.span(),
@@ -127,10 +147,11 @@ impl Record {
     }
 
     /// The request was refused.
-    pub(crate) fn refused(mut self, status: StatusCode, why: String) {
+    pub(crate) fn refused(mut self, kind: &Kind, why: String) {
         if let Some(account) = &mut self.account {
-            account.status = Some(status);
+            account.status = Some(kind.status);
             account.end = format!("refused: {why}");
+            account.refused = Some((kind.label, why));
         }
     }
 }
@@ -140,6 +161,7 @@ impl Drop for Record {
         let Some(account) = self.account.take() else { return };
         let Account { metrics, request_id, caller, peer, cluster, method, path, info, began, status, bytes, end, span, .. } =
             account;
+        let (trail, refused) = (account.trail, account.refused);
         let elapsed = began.elapsed();
         // 499 is what proxies write when the caller left before an answer (nginx).
         let code = status.map_or(499, |status| status.as_u16());
@@ -149,6 +171,11 @@ impl Drop for Record {
         let trace_id = span.trace_id();
         let (verb, resource) = (info.verb.as_str(), info.resource_text());
         let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        if let Some(trail) = trail {
+            let refused = refused.as_ref().map(|(label, why)| (*label, why.as_str()));
+            let end = if refused.is_some() { "" } else { &end };
+            trail.ended(Outcome { status: code, bytes, end, refused, ..Outcome::default() });
+        }
         tracing::info!(request_id, %caller, %peer, cluster, %method, path, verb, resource, code, bytes, ms, end, trace_id, "request");
     }
 }
@@ -162,6 +189,7 @@ pub(super) struct Continued {
     cluster: String,
     path: String,
     began: Instant,
+    trail: Option<Trail>,
     _place: Option<Arc<StreamPlace>>,
     _running: Option<Arc<callers::Place>>,
     /// Goes on as long.
@@ -179,7 +207,12 @@ impl Drop for Continued {
     fn drop(&mut self) {
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (from_caller, from_upstream) = (self.pumped.from_a(), self.pumped.from_b());
-        let Self { request_id, cluster, path, end, .. } = self;
+        let Self { request_id, cluster, path, end, trail, .. } = self;
+        if let Some(trail) = trail {
+            let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            let bytes_from_caller = Some(from_caller);
+            trail.ended(Outcome { status, bytes: from_upstream, bytes_from_caller, end, ..Outcome::default() });
+        }
         tracing::info!(request_id, cluster, path, from_caller, from_upstream, ms, end, "upgraded connection ended");
     }
 }
@@ -189,6 +222,7 @@ impl Drop for Continued {
 pub(super) fn track(response: Response<Body>, alive: Option<Alive>, mut record: Record) -> Response<Body> {
     if let Some(account) = &mut record.account {
         account.status = Some(response.status());
+        account.trail.iter_mut().for_each(|trail| trail.answered(response.status().as_u16()));
     }
     response.map(|body| accounted(trailers::cleaned(body), Tracked { record, _alive: alive }))
 }

@@ -43,6 +43,8 @@ pub(crate) enum Refusal {
     VerbDenied { caller: String, verb: String, cluster: String },
     /// The request asks to act as somebody else.
     Impersonation { why: String },
+    /// What it does could not be recorded.
+    Unaudited,
     /// Over the rate that the flag `limit` sets.
     RateLimited { limit: &'static str, retry_after: Duration },
     /// The caller has as many requests running as it may.
@@ -148,6 +150,13 @@ const IMPERSONATION: Kind = kind(
     "the request has `Impersonate-*` headers that the cluster does not allow",
     "never",
 );
+const UNAUDITED: Kind = kind(
+    "Unaudited",
+    StatusCode::SERVICE_UNAVAILABLE,
+    "ServiceUnavailable",
+    "the audit log cannot be written, and the request is no mere reading",
+    "always",
+);
 const RATE_LIMITED: Kind = kind(
     "RateLimited",
     StatusCode::TOO_MANY_REQUESTS,
@@ -224,6 +233,7 @@ pub(crate) const KINDS: &[Kind] = &[
     DENIED,
     VERB_DENIED,
     IMPERSONATION,
+    UNAUDITED,
     RATE_LIMITED,
     CALLER_FULL,
     OFFLINE,
@@ -253,6 +263,7 @@ impl Refusal {
             Self::Denied(_) => DENIED,
             Self::VerbDenied { .. } => VERB_DENIED,
             Self::Impersonation { .. } => IMPERSONATION,
+            Self::Unaudited => UNAUDITED,
             Self::RateLimited { .. } => RATE_LIMITED,
             Self::CallerFull { .. } => CALLER_FULL,
             Self::Offline { .. } => OFFLINE,
@@ -288,6 +299,10 @@ impl Refusal {
                 format!("the caller {caller} may not {verb} in cluster {cluster}; see the server's callers file")
             }
             Self::Impersonation { why } => format!("{why}; without the header the request would have the agent's own rights"),
+            Self::Unaudited => {
+                "the server's audit log cannot be written; until it can, nothing is done that would have to stand in it"
+                    .to_owned()
+            }
             Self::RateLimited { limit, .. } => format!("the rate limit of this server is reached ({limit})"),
             Self::CallerFull { max } => format!("{max} requests of this caller run already (caller-streams-max)"),
             Self::Offline { cluster, since, why, .. } => {
@@ -355,6 +370,8 @@ impl Refusal {
             Self::RateLimited { retry_after, .. } => Some(whole_seconds(*retry_after)),
             // Who went a while ago will not be back in seconds.
             Self::Offline { recent, .. } => recent.then_some(1),
+            // Until somebody has made room on a disk.
+            Self::Unaudited => Some(10),
             // Until some of those who wait have given up.
             Self::ParkingFull => Some(5),
             Self::CallerFull { .. } | Self::Draining | Self::Crowded | Self::SessionFull { .. } | Self::NotTaken { .. } => {
@@ -388,6 +405,7 @@ mod tests {
             Refusal::Denied(Denial::Stranger),
             Refusal::VerbDenied { caller: "argocd".into(), verb: "create".into(), cluster: "edge-1".into() },
             Refusal::Impersonation { why: "the header impersonate-user is not allowed".into() },
+            Refusal::Unaudited,
             Refusal::RateLimited { limit: "rate-limit", retry_after: Duration::from_millis(1500) },
             Refusal::CallerFull { max: 1 },
             offline(true),

@@ -95,6 +95,14 @@ impl Story {
         self.machine(machine).drain();
     }
 
+    /// Nothing more can be appended to files of the machine, until there is room again.
+    pub fn fill_disk(&self, machine: &str) -> Fault {
+        self.note(&format!("fill the disk of {machine}"));
+        self.machine(machine).disk().set_full(true);
+        let machine = machine.to_owned();
+        self.fault(format!("make room on {machine}"), move |story| story.machine(&machine).disk().set_full(false))
+    }
+
     /// Moves the wall clock of a machine; negative is into the past.
     pub fn skew(&self, machine: &str, seconds: i64) {
         self.note(&format!("skew {machine} {seconds:+}s"));

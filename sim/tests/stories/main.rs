@@ -2,6 +2,7 @@
 
 mod api_restarts;
 mod argocd;
+mod audit;
 mod bad_networks;
 mod callers;
 mod certificates;
