@@ -44,6 +44,9 @@ impl Pair {
     /// What stands under this name where a pair is started is the server's callers file.
     pub const CALLERS_FILE: &str = "callers.yaml";
 
+    /// Where this stands, both programs keep an audit log that it signs.
+    pub const AUDIT_KEY: &str = "audit.key";
+
     /// Starts a server and one agent, `agent-1`, in front of `upstream`, and waits until both are ready.
     pub fn start(upstream: &Upstream, dir: &Path) -> Result<Self> {
         let certs = dir.join("certs");
@@ -58,7 +61,7 @@ impl Pair {
         let files = [("token", TUNNEL_TOKEN.as_bytes()), ("tls.crt", &cert), ("tls.key", &key), ("ca.crt", &ca)];
         let files = [&files[..], &[("guard.yaml", b"{}")]].concat();
         let edge = Mount::new(&dir.join("edge"), &files)?;
-        let server = start_server(dir, &hub, public, internal)?;
+        let server = start_server(dir, &hub, (public, internal), None)?;
         let Upstream { target, ca, token, .. } = upstream;
         let (target, ca, token) = (target.clone(), ca.clone(), token.clone());
         let mut pair = Self { dir: dir.to_owned(), public, internal, target, ca, token, hub, edge, server, agents: Vec::new() };
@@ -83,8 +86,27 @@ impl Pair {
 
     /// Starts the server again at its addresses, after it has ended.
     pub fn restart_server(&mut self) -> Result<()> {
-        self.server = start_server(&self.dir, &self.hub, self.public, self.internal)?;
+        self.server = start_server(&self.dir, &self.hub, (self.public, self.internal), None)?;
         Ok(())
+    }
+
+    /// The same with an audit log on a disk of its own for a few records; the folder is how this process sees that disk.
+    pub fn restart_server_on_small_disk(&mut self) -> Result<PathBuf> {
+        let disk = self.dir.join("small");
+        fs::create_dir_all(&disk)?;
+        self.server = start_server(&self.dir, &self.hub, (self.public, self.internal), Some(&disk))?;
+        let seen = disk.strip_prefix("/").unwrap_or(&disk);
+        Ok(PathBuf::from(format!("/proc/{}/root", self.server.id())).join(seen))
+    }
+
+    /// The audit log of `server` or of an agent, where [`Pair::AUDIT_KEY`] stands.
+    pub fn audit_log(&self, name: &str) -> PathBuf {
+        audit_log(&self.dir, name)
+    }
+
+    /// What signs it.
+    pub fn audit_key(&self) -> PathBuf {
+        self.dir.join(Self::AUDIT_KEY)
     }
 
     /// Starts another agent and waits until it is ready.
@@ -103,6 +125,7 @@ impl Pair {
         let state = self.state_dir(name);
         fs::create_dir_all(&state)?;
         command.arg("--state-dir").arg(state);
+        audit(&mut command, &self.dir, &self.audit_log(name));
         let mut agent = Process::start(&self.dir, name, command)?;
         agent.wait_until("readiness", READY_MAX, |_| is_ok(health, "/readyz"))?;
         self.agents.push((name.to_owned(), agent));
@@ -228,8 +251,29 @@ fn with(mut command: Command, more: &[&str]) -> Command {
     command
 }
 
-fn start_server(dir: &Path, hub: &Mount, public: SocketAddr, internal: SocketAddr) -> Result<Process> {
-    let mut command = Command::new(product("postern-server")?);
+/// Flags of an audit log, where one is to be kept.
+fn audit(command: &mut Command, dir: &Path, log: &Path) {
+    let key = dir.join(Pair::AUDIT_KEY);
+    if key.is_file() {
+        command.arg("--audit").arg(log).arg("--audit-key").arg(key).args(["--audit-file-max", "64KiB"]);
+    }
+}
+
+fn audit_log(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.audit"))
+}
+
+/// A program whose own file system has room for a few records at `disk`.
+fn on_small_disk(program: &Path, disk: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs -o size=128k none \"$0\" && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script]).arg(disk).arg(program);
+    command
+}
+
+fn start_server(dir: &Path, hub: &Mount, (public, internal): (SocketAddr, SocketAddr), disk: Option<&Path>) -> Result<Process> {
+    let program = product("postern-server")?;
+    let mut command = disk.map_or_else(|| Command::new(&program), |disk| on_small_disk(&program, disk));
     command.args(["--addr", &public.to_string(), "--internal-addr", &internal.to_string()]);
     let files = [
         ("clusters", "clusters.json"),
@@ -245,6 +289,7 @@ fn start_server(dir: &Path, hub: &Mount, public: SocketAddr, internal: SocketAdd
     if callers.is_file() {
         command.arg("--callers").arg(callers);
     }
+    audit(&mut command, dir, &disk.map_or_else(|| audit_log(dir, "server"), |disk| disk.join("audit.log")));
     let mut server = Process::start(dir, "server", command)?;
     server.wait_until("health", READY_MAX, |_| is_ok(internal, "/healthz"))?;
     Ok(server)

@@ -31,6 +31,11 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, stdin, log })
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has said, on both outputs.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()

@@ -45,6 +45,14 @@ impl Scene {
         })
     }
 
+    /// In front of `postern-sim apiserver`, with audit logs at both ends.
+    pub fn fake_with_audit(kubectl: &Path) -> Result<Self> {
+        Self::build(|dir| {
+            fs::write(dir.join(Pair::AUDIT_KEY), "a key of more than sixteen bytes")?;
+            Upstream::fake(kubectl, dir)
+        })
+    }
+
     /// In front of a kube-apiserver from `assets`.
     pub fn api_server(assets: &Path, kubectl: &Path) -> Result<Self> {
         Self::build(|dir| Upstream::api_server(assets, kubectl, dir, &[]))

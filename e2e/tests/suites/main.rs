@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod audit;
 mod callers;
 mod files;
 mod floods;
@@ -41,6 +42,18 @@ fn a_pair_outlives_its_parts() {
         lifecycle::run(suite, scene);
         guard::run(suite, scene);
     });
+}
+
+#[test]
+fn what_was_done_can_be_proved() {
+    let Some(kubectl) = requirement::kubectl() else { return };
+    run(Scene::fake_with_audit(&kubectl), audit::run);
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_done() {
+    let (Some(kubectl), Some(())) = (requirement::kubectl(), requirement::namespaces()) else { return };
+    run(Scene::fake_with_audit(&kubectl), audit::run_on_full_disk);
 }
 
 #[test]

@@ -114,6 +114,15 @@ fn each_end_proves_the_other_and_sees_what_was_cut_off() {
             desk.verified(end, &["--key", &desk.key(end)])?;
             let (told, n_findings) = desk.told(end, &["--key", &desk.key(end), "--against", &desk.log(other)])?;
             anyhow::ensure!(n_findings == 1 && told.contains(": truncated: chain "), "{told}");
+            // A request was another, as its record has it; and a checkpoint was a minute earlier.
+            let another = whole.replacen("\"status\":200", "\"status\":404", 1);
+            std::fs::write(desk.log(end), another)?;
+            let (told, n_findings) = desk.told(end, &["--key", &desk.key(end)])?;
+            anyhow::ensure!(n_findings == 1 && told.contains(": edited: record "), "{told}");
+            let earlier = whole.lines().find(|line| line.contains("\"kind\":\"checkpoint\"")).context("no checkpoint")?;
+            std::fs::write(desk.log(end), whole.replacen(earlier, &earlier.replacen("T00:01:", "T00:00:", 1), 1))?;
+            let (told, _) = desk.told(end, &["--key", &desk.key(end)])?;
+            anyhow::ensure!(told.contains(": forged: the signature of checkpoint "), "{told}");
             std::fs::write(desk.log(end), whole)?;
         }
         Ok(())
