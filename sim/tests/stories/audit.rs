@@ -130,6 +130,29 @@ fn each_end_proves_the_other_and_sees_what_was_cut_off() {
 }
 
 #[test]
+fn a_loss_of_power_takes_back_nothing_that_the_other_end_was_told() {
+    world(|_| {}).tell(async |s: Story| {
+        for [end, other] in [ENDS, [ENDS[1], ENDS[0]]] {
+            s.kubectl().get("edge-1", PODS).await?.expect(StatusCode::OK)?;
+            s.pass(PROVED).await;
+            // These are told by nobody yet.
+            for _ in 0..5 {
+                s.kubectl().get("edge-1", PODS).await?.expect(StatusCode::OK)?;
+            }
+            s.pass(WRITTEN).await;
+            s.vanish(end);
+            s.pass(secs(60)).await;
+            s.restart(end);
+            s.until_reachable("edge-1").within(secs(60)).await?;
+            s.pass(PROVED).await;
+            let desk = Desk::with(&s)?;
+            desk.verified(end, &["--key", &desk.key(end), "--against", &desk.log(other)])?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn a_rich_day_is_verified_whatever_befell_either_end() {
     let small = |audit: &mut AuditConfig| {
         audit.file_bytes_max = 64 << 10;
