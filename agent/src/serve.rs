@@ -112,11 +112,15 @@ fn close(hub: &StreamWatch, refused: &Refused, cut: &OnceLock<String>) {
 }
 
 async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Option<HeaderValue>, hub: Hub) -> Response<Body> {
-    let span = traces::begin(&agent.tracer, SpanKind::Client, &request, &hub.open.trace);
-    let mut account = Account::begin(&hub.open, (&request, span), hub.cut.clone(), agent.audit.as_ref());
+    let asked = Asked::of(&request).called_probe(hub.open.is_probe, &request);
+    // What the hub asks all the time is nobody's request.
+    let begin = || traces::begin(&agent.tracer, SpanKind::Client, &request, &hub.open.trace);
+    let span = if asked.is_probe() { Span::default() } else { begin() };
+    let audit = agent.audit.as_ref().filter(|_| !asked.is_probe());
+    let mut account = Account::begin(&hub.open, (&request, span), hub.cut.clone(), audit);
     let mut request = request.map(|body| trailers::cleaned(body.map_err(BoxError::from).boxed_unsync()));
     let hub_side = may_switch(&request).then(|| hyper::upgrade::on(&mut request));
-    let asked = Asked::of(&request);
+    account.is_probe = asked.is_probe();
     let mut response = match agent.guard.admit(&asked) {
         Err(refused) => {
             account.span().fail(refused.label(), &refused.to_string());

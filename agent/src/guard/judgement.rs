@@ -1,5 +1,6 @@
 //! One request against one policy, read as the API server reads it. What could be read in two ways is refused.
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Uri};
 use proxy::hygiene;
 use proxy::request::{self, RequestInfo, Resource};
@@ -16,6 +17,8 @@ pub(crate) struct Asked {
     /// Of a PATCH: a server-side apply, which creates what is not there.
     is_apply: bool,
     flaw: Option<Flaw>,
+    /// The hub's own question whether the API server answers, and nothing beside it.
+    is_probe: bool,
     /// All headers of a request that impersonates.
     impersonating: Option<Box<HeaderMap>>,
 }
@@ -30,10 +33,28 @@ impl Asked {
             is_upgrade: hygiene::upgrade(request.version(), headers).is_some(),
             is_apply: request::is_apply(headers),
             flaw: Flaw::of(request),
+            is_probe: false,
             impersonating: hygiene::impersonation(headers).map(|_| Box::new(headers.clone())),
         }
     }
+
+    /// The same, with the hub's word on whether it is its own probe. It counts for `GET /version` alone: who may call a request
+    /// a probe must not hide others so.
+    pub(crate) fn called_probe<B>(self, is_called_so: bool, request: &Request<B>) -> Self {
+        let asks_for_version = self.method == Method::GET && self.uri.path_and_query().is_some_and(|target| *target == *PROBED);
+        let has_body = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
+        let is_plain = !has_body && !self.is_upgrade && self.flaw.is_none() && self.impersonating.is_none();
+        Self { is_probe: is_called_so && asks_for_version && is_plain, ..self }
+    }
+
+    /// Whether it is the hub's own question, and nothing beside it.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_probe
+    }
 }
+
+/// The one path that a probe asks for.
+const PROBED: &str = "/version";
 
 /// Methods that a policy speaks of; with a policy no other passes.
 const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
@@ -99,6 +120,10 @@ fn judge_by_rules(asked: &Asked, policy: &Policy, mut info: RequestInfo) -> Resu
     let creates = info.may_create_too(asked.is_apply);
     if let Some(index) = policy.deny.iter().position(|rule| readings(creates).any(|info| may_match(rule, info, path))) {
         return Err(Refused::Denied(index));
+    }
+    if asked.is_probe {
+        // Every API server tells anybody its version. Who lets nothing pass but a namespace would be shown as dead for it.
+        return Ok(());
     }
     let creates = info.creates_too(asked.is_apply);
     match &policy.allow {

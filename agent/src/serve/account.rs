@@ -21,6 +21,8 @@ pub(super) struct Account {
     end: Option<String>,
     refused: Option<(&'static str, String)>,
     trail: Option<Trail>,
+    /// The hub asked for itself, as it does all the time.
+    pub(super) is_probe: bool,
 }
 
 /// What a request and what goes on after it have in common.
@@ -64,8 +66,8 @@ impl Account {
         let told = Told { caller, path, began: Instant::now(), cut, span };
         // 499 is what proxies write when who asks left before an answer (nginx).
         let status = StatusCode::from_u16(499).unwrap_or_default();
-        let trail = audit.filter(|_| !is_probe(open, request)).map(|log| trail(log, open, request));
-        Self { told, method: request.method().clone(), status, bytes: 0, end: None, refused: None, trail }
+        let trail = audit.map(|log| trail(log, open, request));
+        Self { told, method: request.method().clone(), status, bytes: 0, end: None, refused: None, trail, is_probe: false }
     }
 
     /// The request's span.
@@ -106,7 +108,7 @@ impl body::Account for Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let Self { told, method, status, bytes, end, refused, trail } = self;
+        let Self { told, method, status, bytes, end, refused, trail, is_probe } = self;
         let end = told.end(end.as_deref());
         if let Some(trail) = trail {
             let refused = refused.as_ref().map(|(label, why)| (*label, why.as_str()));
@@ -115,13 +117,12 @@ impl Drop for Account {
         let (caller, path, ms) = (told.caller(), &told.path, told.ms());
         traces::answered(&told.span, status.as_u16(), *bytes, 400);
         let trace_id = told.span.trace_id();
+        if *is_probe {
+            tracing::debug!(code = status.as_u16(), ms, end, trace_id, "probe");
+            return;
+        }
         tracing::info!(caller, %method, path, code = status.as_u16(), bytes, ms, end, trace_id, "request");
     }
-}
-
-/// Whether the hub asks for itself, and nothing that somebody could want hidden.
-fn is_probe<B>(open: &Open, request: &Request<B>) -> bool {
-    open.is_probe && request.method() == Method::GET && request.uri().path() == "/version"
 }
 
 fn trail<B>(log: &Arc<Log>, open: &Open, request: &Request<B>) -> Trail {

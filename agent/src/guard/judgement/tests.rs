@@ -364,6 +364,39 @@ fn whom_the_policy_lists_may_be_impersonated_and_nobody_else() {
     assert!(judge(&asks("admin"), &policy, false).is_err());
 }
 
+#[test]
+fn a_probe_needs_no_rule_that_allows_it_and_nothing_else_is_one() {
+    let policy = |text: &str| Policy::read("test", text.as_bytes()).expect("good");
+    let called_probe = |request: Request<()>| Asked::of(&request).called_probe(true, &request);
+    let probe = || called_probe(Request::get("/version").body(()).expect("a request"));
+    for passing in ["{}", "readOnly: true", "exec: false", "allow: [{namespaces: [shop]}]", "deny: [{resources: ['*']}]"] {
+        assert_eq!(judge(&probe(), &policy(passing), false), Ok(()), "{passing}");
+    }
+    assert_eq!(judge(&probe(), &policy("deny: [{nonResourceURLs: [/version]}]"), false), Err(Refused::Denied(0)));
+    assert_eq!(judge(&probe(), &policy("frozen: true"), false), Err(Refused::Frozen));
+    assert_eq!(judge(&probe(), &Policy::default(), true), Err(Refused::Frozen));
+
+    let get = |target: &str| Request::get(target).body(()).expect("a request");
+    let with = |name: &str, value: &str| Request::get("/version").header(name, value).body(()).expect("a request");
+    let others = [
+        get("/version?x"),
+        get("/version/"),
+        get("//version"),
+        get("/api/v1/secrets"),
+        Request::post("/version").body(()).expect("a request"),
+        with("content-length", "5"),
+        with("transfer-encoding", "chunked"),
+        with("impersonate-user", "admin"),
+        Request::get("/version").header("connection", "upgrade").header("upgrade", "websocket").body(()).expect("a request"),
+    ];
+    for other in others {
+        let asked = called_probe(other);
+        assert!(!asked.is_probe() && judge(&asked, &policy("allow: [{namespaces: [shop]}]"), false).is_err(), "{asked:?}");
+    }
+    let request = get("/version");
+    assert!(!Asked::of(&request).called_probe(false, &request).is_probe());
+}
+
 /// Parts of paths, chosen so that chance finds the odd ones.
 fn part() -> impl Strategy<Value = String> {
     let words = [
