@@ -11,8 +11,8 @@ use std::borrow::Cow;
 use http::Method;
 
 pub use creation::is_apply;
-use query::{ListOptions, parameter};
-pub use query::{QUERY_PARAMETERS_MAX, has_too_many_parameters};
+use query::ListOptions;
+pub use query::{QUERY_PARAMETERS_MAX, has_too_many_parameters, parameter};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -30,10 +30,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::Instrument;
 use tunnel::handshake;
 use tunnel::id::{ClusterId, SessionId};
-use tunnel::{Budget, Protocol, Reason, Role, SessionConfig};
+use tunnel::{Budget, Protocol, Reason, Role, SessionConfig, SessionError, SessionHandle};
 
 use crate::auth::{TokenDigest, bearer};
 use crate::config::ServerConfig;
+use crate::health::Prober;
 use crate::limits::Guesses;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -58,6 +59,7 @@ pub(crate) struct Agents {
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) trust: Arc<Trust>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) prober: Prober,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: Option<Arc<Log>>,
     pub(crate) drain: Drain,
@@ -215,6 +217,9 @@ impl Agents {
                 let delay = self.guesses.failed(self.proxies.source(peer.ip()), &digest);
                 self.metrics.auth_failed("connect");
                 tracing::warn!(%peer, ?delay, "an agent was refused: {denied}");
+                if let Some(cluster) = self.trust.cluster_of(token) {
+                    self.registry.turned_away(&cluster, &format!("an agent was refused: {denied}"));
+                }
                 let status = if denied == Denied::Token { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
                 return Err((Box::new(text(status, &denied.to_string())), delay));
             }
@@ -293,13 +298,17 @@ impl Agents {
                     joining.close(Reason::Revoked);
                 }
             }
-            loop {
-                joining.suspicion(true).await;
-                tracing::info!("session suspect");
-                joining.suspicion(false).await;
-                tracing::info!("session trusted again");
-                self.registry.trust();
-            }
+            let suspicion = async {
+                loop {
+                    joining.suspicion(true).await;
+                    tracing::info!("session suspect");
+                    self.registry.suspicion_changed(cluster);
+                    joining.suspicion(false).await;
+                    tracing::info!("session trusted again");
+                    self.registry.suspicion_changed(cluster);
+                }
+            };
+            tokio::join!(suspicion, self.prober.watch(cluster, id, &joining, protocol))
         };
         let mut drain = self.drain.clone();
         let leave_word = async {
@@ -310,12 +319,24 @@ impl Agents {
         let error = tokio::select! {
             biased;
             error = driver.run() => error,
-            () = join => return,
+            ((), ()) = join => return,
             () = leave_word => return,
         };
         tracing::info!(%error, "session down");
-        self.registry.leave(cluster, id, &error.to_string());
+        self.registry.leave(cluster, id, &error.to_string(), !is_wanted(&handle, &error).await);
         self.metrics.session_ended(up_since.get().map(Instant::elapsed), &error);
+    }
+}
+
+/// Whether a session ended as one side had asked for.
+async fn is_wanted(handle: &SessionHandle, error: &SessionError) -> bool {
+    let was_asked_for = async {
+        handle.going_away().await;
+    };
+    tokio::select! {
+        biased;
+        () = was_asked_for => true,
+        () = std::future::ready(()) => matches!(error, SessionError::Closed(Reason::Draining | Reason::Done)),
     }
 }
 

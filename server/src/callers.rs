@@ -99,6 +99,21 @@ impl Callers {
         (name, admitted)
     }
 
+    /// The name of who presents this, and what it sees who may look at the clusters that some rule lets it reach. A caller that
+    /// is nobody gets the answer that it would get for any cluster.
+    pub(crate) fn look<T>(
+        &self,
+        presented: &Presented,
+        look: impl FnOnce(&dyn Fn(&ClusterId) -> bool) -> T,
+    ) -> (Arc<str>, Result<T, Refusal>) {
+        let policy = self.policy();
+        match self.identify(policy.as_deref(), presented) {
+            Ok(Some(caller)) => (caller.name.clone(), Ok(look(&|cluster| caller.may_reach(cluster.as_str())))),
+            Ok(None) => (ANONYMOUS.into(), Ok(look(&|_| true))),
+            Err(denial) => (ANONYMOUS.into(), Err(Refusal::Denied(denial))),
+        }
+    }
+
     /// Follows the files, and ends what they let run no longer; never ends itself.
     pub(crate) async fn follow(&self) {
         loop {

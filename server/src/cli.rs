@@ -12,7 +12,8 @@ use proxy::traces;
 use crate::config::{InternalTls, ServerConfig, TlsFiles, clusters};
 use crate::front_door::refusal::KINDS;
 use crate::kubeconfig::{Credential, kubeconfig};
-use crate::metrics::METRICS;
+use crate::metrics::{METRICS, health};
+use crate::overview;
 use crate::trust;
 use crate::{auth, callers};
 
@@ -31,7 +32,7 @@ const GENERAL: Section = Section {
 const INTERNAL_ADDR: Flag = Flag::value(
     "internal-addr",
     "ADDR",
-    "Internal listener, where Argo CD and kubectl arrive: /tunnel/ID/..., /healthz, /readyz, /metrics",
+    "Internal listener, where Argo CD and kubectl arrive: /tunnel/ID/..., /clusters, /healthz, /readyz, /metrics",
 )
 .default(":8080");
 
@@ -118,6 +119,15 @@ pub(crate) const FLAGS: &[Section] = &[
             Flag::value("session-budget", "SIZE", "Memory for the bytes of one tunnel").default("64MiB"),
             Flag::value("process-budget", "SIZE", "Memory for the bytes of all tunnels").default("1GiB"),
         ],
+    },
+    Section {
+        title: "Health",
+        flags: &[Flag::value(
+            "probe-interval",
+            "TIME",
+            "How often each tunnel's API server is asked for its version, 0 = never: then nobody knows whether it answers",
+        )
+        .default("5s")],
     },
     Section {
         title: "Interruptions",
@@ -291,7 +301,8 @@ refused whole with a line in the log for each and a metric, and what was there b
 /// What can be seen of a server that runs: the rest of REFERENCE.md.
 fn operation() -> String {
     format!(
-        "## Metrics
+        "{}
+## Metrics
 
 Scraped from `/metrics` as OpenMetrics; counters end in `_total`. Beside these: `build_info` and `process_*`.
 
@@ -317,7 +328,8 @@ Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` wh
 | 77 | an address may not be listened on |
 | 130, 143 | a second SIGINT or SIGTERM cut the drain short |
 ",
-        [&METRICS[..], &audit::METRICS, &host::watched::METRICS, &host::tls::METRICS, &host::TRACE_METRICS]
+        overview::CHAPTER,
+        [&METRICS[..], &audit::METRICS, &health::METRICS, &host::watched::METRICS, &host::tls::METRICS, &host::TRACE_METRICS]
             .concat()
             .iter()
             .map(|(name, labels, meaning)| format!("| `{name}` | {labels} | {meaning} |\n"))
@@ -391,6 +403,8 @@ fn read(mut values: Values, env: Env<'_>, host: &Host) -> Reading {
     config.upload_idle_max = idle.filter(|idle| !idle.is_zero());
     let timeout: Option<Duration> = values.get("response-header-timeout", flags::duration);
     config.response_header_timeout = timeout.filter(|timeout| !timeout.is_zero());
+    let probes: Option<Duration> = values.get("probe-interval", flags::duration);
+    config.probe_interval = probes.filter(|interval| !interval.is_zero());
     values.read("streams-max", flags::positive, &mut config.streams_max);
     values.read("session-budget", flags::size, &mut config.session_budget);
     values.read("process-budget", flags::size, &mut config.process_budget);

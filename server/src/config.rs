@@ -68,6 +68,8 @@ pub struct ServerConfig {
     pub upload_idle_max: Option<Duration>,
     /// How long an upstream may take to begin its answer; `None` = as long as the caller waits.
     pub response_header_timeout: Option<Duration>,
+    /// From one probe of a session to the next; `None` = API servers are not asked.
+    pub probe_interval: Option<Duration>,
     /// How long a drain may take before what still runs is cut.
     pub drain_max: Duration,
     /// How long a request waits for a cluster whose session was just lost.
@@ -140,6 +142,8 @@ impl Default for ServerConfig {
             upload_idle_max: Some(Duration::from_secs(5 * 60)),
             // Watches of a quiet cluster and slow webhooks begin late for good reasons.
             response_header_timeout: None,
+            // With the 5 s that a probe may take, what is dead shows within 10.
+            probe_interval: Some(Duration::from_secs(5)),
             // The grace that Kubernetes gives a pod.
             drain_max: Duration::from_secs(30),
             // An agent that lost its tunnel is back within 5 s of jitter and a handshake.

@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Absent, Registry};
 use crate::roster::Roster;
 pub(crate) use answer::Record;
+pub(crate) use ask::ask;
 use exchange::{Alive, exchange};
 
 /// Sessions that are asked for one request at most: each may drain, or turn out full, since it was chosen.
@@ -193,7 +194,7 @@ impl Forward {
         is_upgrade: bool,
     ) -> Result<(Response<Body>, Option<Alive>), BoxError> {
         if ask::can_ask(&request, is_upgrade) {
-            return Ok((ask::ask(stream, request).await?, None));
+            return Ok((ask(stream, request).await?, None));
         }
         let (response, alive) = exchange(&self.host, stream, request).await?;
         Ok((response.map(|body| body.map_err(BoxError::from).boxed_unsync()), Some(alive)))
@@ -250,9 +251,7 @@ impl Forward {
             open.target = self.roster.target(cluster);
             match session.open(open.clone()) {
                 Ok(stream) => {
-                    // The agent puts its own in place; a version 1 agent passes this one on.
-                    let host = HeaderValue::from_str(&open.target).unwrap_or(HeaderValue::from_static("kubernetes"));
-                    request.headers_mut().insert(HOST, host);
+                    request.headers_mut().insert(HOST, host_of(&open.target));
                     return Ok(stream);
                 }
                 // It ended since it was chosen; another may be there.
@@ -262,6 +261,11 @@ impl Forward {
         }
         Err(refusal_of(Absent::Full, cluster))
     }
+}
+
+/// What a request names as its host. The agent puts its own in place; a version 1 agent passes this one on.
+pub(crate) fn host_of(target: &str) -> HeaderValue {
+    HeaderValue::from_str(target).unwrap_or(HeaderValue::from_static("kubernetes"))
 }
 
 /// About what a waiting request holds in memory.
@@ -291,7 +295,8 @@ fn broken(error: &(dyn Error + 'static), repeatable: bool) -> Refusal {
     }
 }
 
-fn stream_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StreamError> {
+/// How the stream ended, if that is in the chain of an error.
+pub(crate) fn stream_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StreamError> {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     let found = inner.and_then(|inner| inner.downcast_ref::<StreamError>());
     found.or_else(|| error.source().and_then(stream_error))

@@ -2,6 +2,7 @@
 
 mod fragment;
 mod idleness;
+mod listing;
 pub(crate) mod refusal;
 mod route;
 
@@ -28,10 +29,12 @@ use tokio::time::timeout;
 use tunnel::id::ClusterId;
 
 use crate::admin::Admin;
+use crate::auth::TokenDigest;
 use crate::callers::{Callers, Need, Presented, Shown};
 use crate::config::InternalTls;
 use crate::forward::{ANONYMOUS, Caller, Forward};
 use crate::limits::Guesses;
+use crate::overview::{self, Overview};
 use crate::roster::Roster;
 use fragment::Watched;
 use idleness::{Counting, Streams};
@@ -73,6 +76,8 @@ pub(crate) struct FrontDoor {
     pub(crate) roster: Arc<Roster>,
     pub(crate) callers: Arc<Callers>,
     pub(crate) forward: Arc<Forward>,
+    /// Tells how clusters stand, to those who may reach them.
+    pub(crate) overview: Overview,
     /// Serves health and metrics here too, unless they have a listener of their own.
     pub(crate) admin: Option<Arc<Admin>>,
     pub(crate) drain: Drain,
@@ -170,6 +175,9 @@ impl FrontDoor {
     }
 
     async fn answer(&self, arrived: &Arrived, request: Request<Incoming>, was_cut: bool) -> Response<Body> {
+        if request.uri().path() == overview::PATH {
+            return self.list(arrived, request).await;
+        }
         if !Routes::is_tunnel(request.uri()) {
             return match &self.admin {
                 Some(admin) => admin.answer(&request),
@@ -233,15 +241,20 @@ impl FrontDoor {
         let (name, admitted) = self.callers.admit(presented, routed, &Need::of(request));
         caller.name = name;
         let (cluster, admission) = admitted.map_err(|refusal| {
-            let mut delay = Duration::ZERO;
-            if refusal.is_of_identity() {
-                self.forward.metrics.auth_failed("tunnel");
-                delay = token.map(|token| self.guesses.failed(self.proxies.source(caller.peer.ip()), &token)).unwrap_or_default();
-            }
+            let delay = self.delay_of(&refusal, caller.peer, token);
             (refusal, delay)
         })?;
         caller.admission = Some(admission);
         Ok(cluster)
+    }
+
+    /// Counts a failed authentication; for how long the "no" has to wait.
+    fn delay_of(&self, refusal: &Refusal, peer: SocketAddr, token: Option<TokenDigest>) -> Duration {
+        if !refusal.is_of_identity() {
+            return Duration::ZERO;
+        }
+        self.forward.metrics.auth_failed("tunnel");
+        token.map(|token| self.guesses.failed(self.proxies.source(peer.ip()), &token)).unwrap_or_default()
     }
 }
 

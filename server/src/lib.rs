@@ -11,11 +11,14 @@ mod callers;
 pub mod check;
 pub mod cli;
 pub mod config;
+mod foreign;
 mod forward;
 mod front_door;
+mod health;
 mod kubeconfig;
 mod limits;
 mod metrics;
+mod overview;
 mod registry;
 mod roster;
 mod trust;
@@ -40,8 +43,10 @@ use callers::Callers;
 use config::{InternalTls, TlsFiles};
 use forward::Forward;
 use front_door::FrontDoor;
+use health::Prober;
 use limits::Guesses;
 use metrics::Metrics;
+use overview::Overview;
 use registry::Registry;
 use roster::Roster;
 use trust::Trust;
@@ -95,6 +100,7 @@ impl Server {
             tls: public_tls,
             trust: trust.clone(),
             registry: registry.clone(),
+            prober: Prober::new(host.clone(), registry.clone(), roster.clone(), config.probe_interval),
             metrics: metrics.clone(),
             audit: audit.clone(),
             drain: drain.clone(),
@@ -113,6 +119,7 @@ impl Server {
             internal_tls: config.internal_tls,
             roster,
             forward: Arc::new(Forward::new(&config, host.clone(), parts, audit.clone())),
+            overview: Overview::new(host.clone(), registry.clone()),
             admin: config.ops_addr.is_none().then(|| admin.clone()),
             drain: drain.clone(),
             proxies: config.trusted_proxies.clone(),

@@ -1,6 +1,7 @@
 //! Every metric of the server in one list.
 
 mod fleet;
+pub(crate) mod health;
 mod requests;
 
 use std::sync::Arc;
@@ -66,7 +67,7 @@ pub(crate) const METRICS: [(&str, &str, &str); 20] = [
 ];
 
 fn help(name: &str) -> &'static str {
-    METRICS.iter().find(|(known, _, _)| *known == name).map_or("", |(_, _, help)| *help)
+    METRICS.iter().chain(&health::METRICS).find(|(known, _, _)| *known == name).map_or("", |(_, _, help)| *help)
 }
 
 /// The metrics of one server.
@@ -133,12 +134,14 @@ impl Metrics {
         registry.register("connections_turned_away", help("connections_turned_away"), metrics.turned_away.clone());
         registry.register("auth_failures", help("auth_failures"), metrics.auth_failures.clone());
         registry.register("refusals", help("refusals"), metrics.refusals.clone());
+        let health = sessions.clone();
         registry.register_collector(Box::new(Fleet { registry: sessions }));
         registry.register("tunnel_reserved_bytes", help("tunnel_reserved_bytes"), metrics.reserved.clone());
         registry.register("tunnel_budget_bytes", help("tunnel_budget_bytes"), limit);
         registry.register("session_lifetime_seconds", help("session_lifetime_seconds"), metrics.lifetimes.clone());
         registry.register("sessions_ended", help("sessions_ended"), metrics.ended.clone());
         tracer.register(&mut registry);
+        registry.register_collector(Box::new(health::Health(health)));
         Self { registry, ..metrics }
     }
 
@@ -202,7 +205,7 @@ mod tests {
         let scraped = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next());
         let mut scraped: Vec<_> = scraped
             .filter(|name| {
-                !["process_", "config_files_", "certificate_", "trace_"].iter().any(|of_all| name.starts_with(of_all))
+                !["process_", "config_files_", "certificate_", "trace_", "cluster_"].iter().any(|of_all| name.starts_with(of_all))
                     && *name != "build"
             })
             .collect();

@@ -1,6 +1,7 @@
 //! Registry: where each cluster's sessions are now, and how loaded. Sessions of one cluster may coexist.
 
 mod parking;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,9 +15,12 @@ use tunnel::id::{ClusterId, SessionId};
 use tunnel::{Reason, SessionHandle, Totals};
 
 use crate::config::ServerConfig;
+use crate::foreign;
+use crate::health::{LastError, Probe, WORDS_BYTES_MAX};
 use crate::roster::{Changes, Roster};
 use crate::trust::{Asked, Credential, Denied, Trust, Verdict};
 use parking::Parking;
+pub(crate) use standing::{Serving, Standing, State, Sums};
 
 /// How long what runs on an outdated session may go on: Argo CD begins each watch anew after ten minutes.
 const OUTDATED_MAX: Duration = Duration::from_secs(15 * 60);
@@ -28,6 +32,8 @@ pub(crate) struct Registry {
     /// A session joined, or the clusters are others.
     changed: Notify,
     parking: Parking,
+    /// Whether API servers are asked at all.
+    probes: bool,
 }
 
 struct Cluster {
@@ -43,12 +49,25 @@ struct Cluster {
     is_locked_out: bool,
     /// What its sessions that have ended came to.
     past: Totals,
+    /// What went wrong last, kept when it is well again.
+    last_error: Option<LastError>,
+    /// How it stood when somebody looked last, and since when.
+    stood: (State, Timestamp),
 }
 
 impl Cluster {
     fn new(host: &Host) -> Self {
-        let (lost_at, lost_since) = (Instant::now(), timestamp(host));
-        Self { sessions: Vec::new(), lost_at, lost_since, lost_why: None, is_locked_out: false, past: Totals::default() }
+        let now = timestamp(host);
+        Self {
+            sessions: Vec::new(),
+            lost_at: Instant::now(),
+            lost_since: now,
+            lost_why: None,
+            is_locked_out: false,
+            past: Totals::default(),
+            last_error: None,
+            stood: (State::Offline, now),
+        }
     }
 }
 
@@ -65,6 +84,26 @@ struct Entry {
     agent: String,
     /// A newer session of the same agent is here: this one takes no new streams while that one can.
     superseded: bool,
+    joined: Timestamp,
+    /// What was found when the API server was last asked through it.
+    probe: Option<Probe>,
+}
+
+impl Entry {
+    /// Whether its own state lets new requests go through it.
+    fn takes_streams(&self) -> bool {
+        self.handle.is_open() && self.outdated_since.is_none()
+    }
+
+    /// Whether its API server did not answer when it was last asked.
+    fn has_failed(&self) -> bool {
+        self.failure().is_some()
+    }
+
+    /// Why it did not.
+    fn failure(&self) -> Option<&String> {
+        self.probe.as_ref().and_then(|probe| probe.outcome.as_ref().err())
+    }
 }
 
 /// Why there is no session for a request.
@@ -90,7 +129,13 @@ pub(crate) enum Absent {
 impl Registry {
     pub(crate) fn new(config: &ServerConfig, host: Host) -> Self {
         let clusters = config.clusters.iter().map(|entry| (entry.id.clone(), Cluster::new(&host))).collect();
-        Self { clusters: Mutex::new(clusters), host, changed: Notify::new(), parking: Parking::new(config) }
+        Self {
+            clusters: Mutex::new(clusters),
+            host,
+            changed: Notify::new(),
+            parking: Parking::new(config),
+            probes: config.probe_interval.is_some(),
+        }
     }
 
     /// Has the clusters of `roster`, which has `changes`, and ends the sessions that `trust` lets in no longer; how many
@@ -153,6 +198,7 @@ impl Registry {
     #[must_use = "nobody finds a session that did not enter"]
     pub(crate) fn join(&self, cluster: &ClusterId, id: SessionId, handle: SessionHandle, credential: Credential) -> bool {
         let agent = handle.peer().map(|peer| peer.name).unwrap_or_default();
+        let now = timestamp(&self.host);
         {
             let mut clusters = self.clusters();
             let Some(cluster) = clusters.get_mut(cluster) else { return false };
@@ -169,20 +215,26 @@ impl Registry {
                 outdated_since: None,
                 agent,
                 superseded: false,
+                joined: now,
+                probe: None,
             });
+            cluster.stand(now);
         }
         self.changed.notify_waiters();
         true
     }
 
-    /// A session that was suspect is so no more: who waits for one may have it.
-    pub(crate) fn trust(&self) {
+    /// A session is suspect, or is so no more: who waits for one may have it.
+    pub(crate) fn suspicion_changed(&self, cluster: &ClusterId) {
+        if let Some(cluster) = self.clusters().get_mut(cluster) {
+            cluster.stand(timestamp(&self.host));
+        }
         self.changed.notify_waiters();
     }
 
-    /// Removes that session and no other, however late it is.
-    pub(crate) fn leave(&self, cluster: &ClusterId, id: SessionId, why: &str) {
-        let now = timestamp(&self.host);
+    /// Removes that session and no other, however late it is. An end that nobody wanted `is_error`.
+    pub(crate) fn leave(&self, cluster: &ClusterId, id: SessionId, why: &str, is_error: bool) {
+        let (now, why) = (timestamp(&self.host), foreign::shown(why, WORDS_BYTES_MAX));
         if let Some(cluster) = self.clusters().get_mut(cluster) {
             if let Some(ended) = cluster.sessions.iter().find(|entry| entry.id == id) {
                 cluster.past.add(&ended.handle.stats());
@@ -192,8 +244,12 @@ impl Registry {
             if cluster.sessions.is_empty() && n_before > 0 {
                 cluster.lost_at = Instant::now();
                 cluster.lost_since = now;
-                cluster.lost_why = Some(why.to_owned());
+                cluster.lost_why = Some(why.clone());
             }
+            if is_error {
+                cluster.last_error = Some(LastError { text: why, time: now });
+            }
+            cluster.stand(now);
         }
     }
 
@@ -222,16 +278,14 @@ impl Registry {
         }
     }
 
-    /// The least loaded session that takes streams; the newest among equals.
+    /// The least loaded session that takes streams, and whose API server answered when it was last asked, if there is such a
+    /// one; the newest among equals.
     fn look(&self, cluster: &ClusterId, full: &[SessionId]) -> Result<(SessionId, SessionHandle), Absent> {
         let clusters = self.clusters();
         let cluster = clusters.get(cluster).ok_or(Absent::Unknown)?;
-        let takes = |entry: &&Entry| {
-            let is_good = entry.handle.is_open() && !entry.handle.is_suspect() && entry.outdated_since.is_none();
-            is_good && !full.contains(&entry.id)
-        };
+        let takes = |entry: &&Entry| entry.takes_streams() && !entry.handle.is_suspect() && !full.contains(&entry.id);
         let usable = cluster.sessions.iter().rev().filter(takes);
-        match usable.min_by_key(|entry| (entry.superseded, entry.handle.n_streams())) {
+        match usable.min_by_key(|entry| (entry.has_failed(), entry.superseded, entry.handle.n_streams())) {
             Some(entry) => Ok((entry.id, entry.handle.clone())),
             None if !full.is_empty() => Err(Absent::Full),
             None => {

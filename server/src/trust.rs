@@ -139,6 +139,11 @@ impl Trust {
         Self { roster, tls, clusters, revoked }
     }
 
+    /// Whose token it is, whatever comes with it.
+    pub(crate) fn cluster_of(&self, token: Option<&[u8]>) -> Option<ClusterId> {
+        token.and_then(|token| self.roster.cluster_of(token)).map(|(cluster, _)| cluster)
+    }
+
     /// Whose agent it is that presents a token over a connection with this certificate.
     pub(crate) fn admit(
         &self,

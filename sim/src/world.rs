@@ -37,7 +37,7 @@ const WALL_MAX: Duration = Duration::from_secs(300);
 const LINES_SHOWN: usize = 40;
 
 /// Where the agents find their token for the API server.
-pub(crate) const SA_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+pub const SA_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Where the hub finds its clusters.
 pub(crate) const CLUSTERS_PATH: &str = "/etc/postern/clusters.json";
@@ -149,6 +149,12 @@ impl World {
     /// Draws all chance from `seed`; `SIM_SEED` in the environment has the last word.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Has a hub that asks no API server by itself, for stories that count what arrives there, or crosses a way.
+    pub fn unprobed(mut self) -> Self {
+        self.hub.config.probe_interval = None;
         self
     }
 

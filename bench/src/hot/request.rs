@@ -81,7 +81,8 @@ fn start_server(host: &Host) -> Option<DrainSwitch> {
         impersonate: Default::default(),
         target_addr: "kubernetes.default.svc:443".to_owned(),
     };
-    let (config, machine) = (ServerConfig { clusters: vec![cluster], ..ServerConfig::default() }, host.clone());
+    let (config, machine) =
+        (ServerConfig { clusters: vec![cluster], probe_interval: None, ..ServerConfig::default() }, host.clone());
     host.spawn("server", async move {
         if let Err(error) = server::run(config, machine, drain).await {
             eprintln!("the server ended: {error}");

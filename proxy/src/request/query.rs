@@ -40,7 +40,7 @@ impl ListOptions {
 }
 
 /// The first value of a query parameter. A pair with a wrong escape, or with a `;`, is none.
-pub(super) fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+pub fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let pairs = query.split('&').filter(|pair| !pair.contains(';'));
     let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.find_map(|(key, value)| decoded(key).filter(|key| key == name).and_then(|_| decoded(value)))

@@ -31,7 +31,7 @@ const COPY_MAX: usize = 4 * 1024;
 
 /// Why there is no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
+pub(crate) enum AskError {
     #[error("the stream broke off")]
     Stream(#[source] io::Error),
     #[error("the answer ended before it was whole")]
@@ -48,7 +48,7 @@ pub(super) fn can_ask(request: &Request<Body>, may_switch: bool) -> bool {
 }
 
 /// Sends `request` and waits for the head of its answer. Dropping the answer cancels what is not finished.
-pub(super) async fn ask(mut stream: TunnelStream, request: Request<Body>) -> Result<Response<Body>, AskError> {
+pub(crate) async fn ask(mut stream: TunnelStream, request: Request<Body>) -> Result<Response<Body>, AskError> {
     let (parts, _) = request.into_parts();
     let written = stream.write_all(&head::encode(&parts)).await;
     let mut rest = Bytes::new();

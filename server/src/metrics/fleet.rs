@@ -103,7 +103,7 @@ fn gauge(value: usize) -> ConstGauge<i64> {
 }
 
 /// Writes one metric with a series for each of `items`.
-fn family<L: EncodeLabelSet, M: EncodeMetric + TypedMetric>(
+pub(super) fn family<L: EncodeLabelSet, M: EncodeMetric + TypedMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     items: impl Iterator<Item = (L, M)>,

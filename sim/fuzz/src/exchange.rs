@@ -93,6 +93,8 @@ fn start(host: &Host, drain: &Drain) {
     let config = server::ServerConfig {
         internal_addr: SocketAddr::from(([0, 0, 0, 0], INTERNAL_PORT)),
         clusters: clusters::parse("FILE", &file).expect("a good file").list,
+        // What arrives is what was said.
+        probe_interval: None,
         ..server::ServerConfig::default()
     };
     let (server_host, server_drain) = (host.clone(), drain.clone());

@@ -34,6 +34,8 @@ pub enum Misbehavior {
         /// Seconds until the next attempt.
         retry_after: u32,
     },
+    /// Everything is answered 500: etcd has no leader.
+    Leaderless,
     /// Every revision that a caller names is too old: lists are answered 410, watches are told so and end.
     Gone,
     /// Lists begin late and dribble.
@@ -111,9 +113,13 @@ impl Misbehaviors {
     /// A refusal, before anything is looked at.
     pub(crate) async fn before_all(&self) -> Option<Response<Body>> {
         self.wait_until_over(Misbehavior::Hangs).await;
+        if self.has(Misbehavior::Leaderless) {
+            return Some(Status::leaderless().into_response());
+        }
         let retry_after = self.find(|one| match one {
             Misbehavior::Throttled { retry_after } => Some(*retry_after),
-            Misbehavior::Gone
+            Misbehavior::Leaderless
+            | Misbehavior::Gone
             | Misbehavior::SlowLists { .. }
             | Misbehavior::WebhookSilent
             | Misbehavior::WritesTimeOut

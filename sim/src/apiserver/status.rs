@@ -46,6 +46,12 @@ impl Status {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
+    /// What an API server answers whose etcd has lost its quorum (k8s.io/apiserver, `NewInternalError` of etcd's words).
+    pub(crate) fn leaderless() -> Self {
+        let message = "Internal error occurred: etcdserver: no leader";
+        Self::generic(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+    }
+
     pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
         let message = format!("{} {name:?} not found", kind.resource());
         Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(kind, name)

@@ -27,6 +27,11 @@ impl Operator {
         self.misbehave("throttle", Misbehavior::Throttled { retry_after: RETRY_AFTER })
     }
 
+    /// Everything is answered 500.
+    pub fn lose_leader(&self) -> Fault {
+        self.misbehave("no leader", Misbehavior::Leaderless)
+    }
+
     /// Every revision that a caller names is too old: etcd was compacted.
     pub fn gone(&self) -> Fault {
         self.misbehave("gone", Misbehavior::Gone)

@@ -89,8 +89,11 @@ fn an_agent_that_was_paused_answers_late_and_well() {
 
 #[test]
 fn a_way_that_gets_much_worse_slows_everybody_down_and_breaks_nothing() {
-    World::new().cluster("edge-1", |c| c.over(Wan::OCEAN).pods(300)).version_1(Nothing(NO_CREDIT), Nothing(NO_CREDIT)).tell(
-        async |s: Story| {
+    World::new()
+        .unprobed()
+        .cluster("edge-1", |c| c.over(Wan::OCEAN).pods(300))
+        .version_1(Nothing(NO_CREDIT), Nothing(NO_CREDIT))
+        .tell(async |s: Story| {
             let (argo, kubectl) = (s.argocd(), s.kubectl());
             kubectl.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
             let tunnel = s.degrade("hub", "edge-1", Wan::METERED.with_round_trip(millis(1200)));
@@ -109,8 +112,7 @@ fn a_way_that_gets_much_worse_slows_everybody_down_and_breaks_nothing() {
             anyhow::ensure!(reply.took < millis(150), "{:?}", reply.took);
             anyhow::ensure!(n_down(&s) == 0, "the session was lost");
             Ok(())
-        },
-    );
+        });
 }
 
 #[test]
@@ -188,7 +190,7 @@ fn a_server_that_was_paused_beyond_the_silence_limit_has_its_agents_back_when_it
 
 #[test]
 fn an_idle_tunnel_costs_a_metered_link_little() {
-    World::new().cluster("edge-1", |c| c.over(Wan::METERED)).version_1(Same, Same).tell(async |s: Story| {
+    World::new().unprobed().cluster("edge-1", |c| c.over(Wan::METERED)).version_1(Same, Same).tell(async |s: Story| {
         let n_bytes = || s.fabric().n_bytes("hub", "edge-1") + s.fabric().n_bytes("edge-1", "hub");
         let before = n_bytes();
         s.pass(minutes(60)).await;

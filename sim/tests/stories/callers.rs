@@ -50,8 +50,12 @@ fn file(callers: &[Value]) -> String {
 #[test]
 fn a_caller_is_known_by_its_token_and_nobody_else_passes() {
     let file = file(&[json!({ "name": "person", "tokens": [callers_token("kubectl")], "allow": everything() })]);
-    World::new().hub(|hub| hub.callers(&file)).cluster("edge-1", |c| c).version_1(Less(NAMELESS), Nothing(ANYBODY)).tell(
-        async |s: Story| {
+    World::new()
+        .unprobed()
+        .hub(|hub| hub.callers(&file))
+        .cluster("edge-1", |c| c)
+        .version_1(Less(NAMELESS), Nothing(ANYBODY))
+        .tell(async |s: Story| {
             s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
             let wrong = format!("{}x", callers_token("kubectl"));
             for stranger in
@@ -79,8 +83,7 @@ fn a_caller_is_known_by_its_token_and_nobody_else_passes() {
             }
             anyhow::ensure!(n_told(&s, "edge-1/agent", "caller=person") == 2, "the agent's log does not name the caller");
             Ok(())
-        },
-    );
+        });
 }
 
 #[test]
@@ -179,7 +182,7 @@ fn a_callers_certificate_that_is_good_no_longer_cuts_what_runs_by_it() {
 fn a_caller_does_what_its_rules_allow_where_they_allow_it() {
     let rules = json!([{ "clusters": ["edge-*"], "verbs": ["get", "list", "watch", "patch"] }, { "clusters": ["test"], "verbs": ["create"] }]);
     let file = both(&rules, &everything());
-    let world = World::new().hub(|hub| hub.callers(&file)).cluster("edge-1", |c| c).cluster("test", |c| c);
+    let world = World::new().unprobed().hub(|hub| hub.callers(&file)).cluster("edge-1", |c| c).cluster("test", |c| c);
     world.cluster("other", |c| c).version_1(Same, Nothing(ANYBODY)).tell(async |s: Story| {
         let kubectl = s.kubectl();
         let status = async |call: sim::caller::Call| Ok::<_, anyhow::Error>(call.within(secs(1)).await?.status);
@@ -325,6 +328,7 @@ fn what_a_caller_may_do_no_longer_ends_and_the_rest_of_it_goes_on() {
 #[test]
 fn a_request_that_waited_for_its_cluster_is_judged_again_before_it_enters() {
     World::new()
+        .unprobed()
         .hub(|hub| hub.callers(&both(&everything(), &everything())))
         .cluster("edge-1", |c| c)
         .version_1(Same, Nothing(ANYBODY))

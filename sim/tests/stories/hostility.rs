@@ -228,7 +228,7 @@ fn a_hostile_agent_that_dials_a_thousand_times_under_anothers_name_takes_nothing
         }
         std::future::pending().await
     });
-    let world = World::new().cluster("edge-1", |c| c).cluster("ship-7", move |c| c.played_by(rogue));
+    let world = World::new().unprobed().cluster("edge-1", |c| c).cluster("ship-7", move |c| c.played_by(rogue));
     world.version_1(Nothing(ROGUE), Nothing(FRONT_DOOR)).tell(async |s: Story| {
         for _ in 0..50 {
             let reply = s.kubectl().get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;

@@ -18,6 +18,7 @@ use agent::config::TunnelToken;
 
 use crate::certificates::NO_TLS;
 use crate::claims::{aborted, add_pod, heard, heard_of};
+use crate::health::seen;
 
 const CLUSTERS: &str = "/etc/postern/clusters.json";
 const REVOKED: &str = "/etc/postern/revoked";
@@ -50,6 +51,9 @@ fn a_stolen_token_without_the_clusters_certificate_is_worth_nothing() {
             s.pass(REDIALLED).await;
             s.kubectl().get("edge-1", "/version").within(secs(11)).await?.expect(StatusCode::SERVICE_UNAVAILABLE)?;
             heard_of(&s, "edge-1/agent", "the client certificate is not the one that goes with the token")?;
+            let told = seen::cluster(&s, "edge-1").await?["lastError"].clone();
+            let why = "an agent was refused: the client certificate is not the one that goes with the token";
+            anyhow::ensure!(told["text"] == why, "{told}");
             s.kubectl().get("edge-2", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
             Ok(())
         });

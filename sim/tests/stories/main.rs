@@ -14,6 +14,7 @@ mod exec_and_logs;
 mod first_contact;
 mod floods;
 mod guard;
+mod health;
 mod hostility;
 mod identities;
 mod isolation;

@@ -35,7 +35,7 @@ fn a_load_balancer_with_an_idle_timeout_of_half_a_minute_never_cuts_an_idle_tunn
 #[test]
 fn a_middlebox_that_forgets_after_five_seconds_is_survived_with_a_shorter_keepalive() {
     let impatient = || Middlebox::load_balancer().idle_timeout(secs(5)).resets();
-    let world = World::new().cluster("edge-1", |c| c.behind(impatient()));
+    let world = World::new().unprobed().cluster("edge-1", |c| c.behind(impatient()));
     let world = world.cluster("ship-7", |c| c.behind(impatient()).with(|config| config.keepalive = Some(secs(2))));
     world.version_1(Nothing(GO_WAITS), Nothing(FRONT_DOOR)).tell(async |s: Story| {
         s.pass(minutes(60)).await;

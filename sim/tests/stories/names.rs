@@ -89,20 +89,22 @@ fn a_hub_that_moves_to_another_address_is_found_there_at_the_next_dial() {
 #[test]
 fn a_target_whose_name_nobody_knows_is_told_to_the_caller_in_time() {
     // Nothing has been dialled yet, so that the pool has no connection to spare.
-    World::new().cluster("edge-1", |c| c).version_1(Nothing("a Go agent has words of its own"), Same).tell(async |s: Story| {
-        let kubectl = s.kubectl();
-        let lost = s.lose_name("edge-1", "kubernetes.default.svc");
-        let refused = kubectl.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::BAD_GATEWAY)?;
-        anyhow::ensure!(refused.text().contains("no such name"), "{}", refused.text());
-        drop(lost);
-        let mute = s.mute_resolver("edge-1");
-        let refused = kubectl.get("edge-1", "/version").within(secs(11)).await?;
-        anyhow::ensure!(refused.status.is_server_error(), "{}", refused.status);
-        anyhow::ensure!(refused.text().contains("no answer from the resolver"), "{}", refused.text());
-        drop(mute);
-        kubectl.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
-        Ok(())
-    });
+    World::new().unprobed().cluster("edge-1", |c| c).version_1(Nothing("a Go agent has words of its own"), Same).tell(
+        async |s: Story| {
+            let kubectl = s.kubectl();
+            let lost = s.lose_name("edge-1", "kubernetes.default.svc");
+            let refused = kubectl.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::BAD_GATEWAY)?;
+            anyhow::ensure!(refused.text().contains("no such name"), "{}", refused.text());
+            drop(lost);
+            let mute = s.mute_resolver("edge-1");
+            let refused = kubectl.get("edge-1", "/version").within(secs(11)).await?;
+            anyhow::ensure!(refused.status.is_server_error(), "{}", refused.status);
+            anyhow::ensure!(refused.text().contains("no answer from the resolver"), "{}", refused.text());
+            drop(mute);
+            kubectl.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+            Ok(())
+        },
+    );
 }
 
 fn n_told(s: &Story, words: &str) -> usize {

@@ -135,7 +135,7 @@ fn a_token_rotated_with_an_overlap_loses_no_request() {
 #[test]
 fn a_refused_token_is_read_again_and_only_a_read_repeated() {
     const OWN_WAY: &str = "it passes the API server's 401 on";
-    World::new().cluster("edge-1", |c| c).version_1(Nothing(OWN_WAY), Same).tell(async |s: Story| {
+    World::new().unprobed().cluster("edge-1", |c| c).version_1(Nothing(OWN_WAY), Same).tell(async |s: Story| {
         let (old, kubectl) = (service_account_token("edge-1"), s.kubectl());
         for (round, is_read) in [(1, true), (2, false)] {
             let call = if is_read { kubectl.get("edge-1", "/version") } else { kubectl.post("edge-1", "/echo", "a write") };

@@ -44,6 +44,7 @@ fn play_all(over_http2: bool) {
     let far_end = FarEnd::default();
     let stand_in = stand_in(&far_end);
     World::new()
+        .unprobed()
         .cluster("edge-1", move |c| if over_http2 { c.tls_upstream() } else { c }.stood_in_by(stand_in))
         .version_1(Nothing("it forwards bytes that its server made"), Nothing(FRONT_DOOR))
         .tell(async |s: Story| {
@@ -85,8 +86,11 @@ async fn play(s: &Story, far_end: &FarEnd, case: &Case, in_one_piece: bool, over
 fn of_hostile_requests_at_the_agents_door_nothing_arrives() {
     let far_end = FarEnd::default();
     let stand_in = stand_in(&far_end);
-    World::new().cluster("edge-1", move |c| c.stood_in_by(stand_in.clone())).version_1(Same, Nothing(FRONT_DOOR)).tell(
-        async |s: Story| {
+    World::new()
+        .unprobed()
+        .cluster("edge-1", move |c| c.stood_in_by(stand_in.clone()))
+        .version_1(Same, Nothing(FRONT_DOOR))
+        .tell(async |s: Story| {
             for case in corpus::requests()? {
                 let mut io = s.kubectl().dial_at(8443).await?;
                 let reply = say(&mut io, &case.said_with_next(), secs(15), |_| false).await;
@@ -98,8 +102,7 @@ fn of_hostile_requests_at_the_agents_door_nothing_arrives() {
             }
             ensure!(s.n_sessions().await? == 1, "the agent's session ended");
             Ok(())
-        },
-    );
+        });
 }
 
 /// An API server that keeps what it hears, over HTTP/1.1 and HTTP/2.

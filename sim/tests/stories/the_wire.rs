@@ -19,12 +19,12 @@ const SHOWN_BYTES: usize = 48;
 
 #[test]
 fn the_wire_between_extended_peers_is_as_agreed() {
-    transcript("extended", World::new().cluster("edge-1", |c| c));
+    transcript("extended", World::new().unprobed().cluster("edge-1", |c| c));
 }
 
 #[test]
 fn the_wire_to_a_version_1_agent_is_as_recorded() {
-    transcript("version_1_agent", World::new().cluster("edge-1", |c| c.version_1()));
+    transcript("version_1_agent", World::new().unprobed().cluster("edge-1", |c| c.version_1()));
 }
 
 #[test]

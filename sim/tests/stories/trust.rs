@@ -44,7 +44,7 @@ fn no_credential_crosses() {
 
 #[test]
 fn a_request_to_be_somebody_else_is_refused_before_it_crosses() {
-    World::new().cluster("edge-1", |c| c).version_1(Same, Same).tell(async |s: Story| {
+    World::new().unprobed().cluster("edge-1", |c| c).version_1(Same, Same).tell(async |s: Story| {
         let call = s.kubectl().get("edge-1", "/version").header("impersonate-user", "admin");
         call.within(secs(1)).await?.expect(StatusCode::FORBIDDEN)?;
         anyhow::ensure!(s.api("edge-1").requests().is_empty(), "it reached the API server");
@@ -55,7 +55,7 @@ fn a_request_to_be_somebody_else_is_refused_before_it_crosses() {
 #[test]
 fn a_page_of_another_site_gets_nothing_through_a_browser() {
     const POD_EXEC: &str = "/api/v1/namespaces/default/pods/web-0/exec?command=cat&stdin=true";
-    World::new().cluster("edge-1", |c| c).version_1(Same, Nothing("it asks nobody where they come from")).tell(
+    World::new().unprobed().cluster("edge-1", |c| c).version_1(Same, Nothing("it asks nobody where they come from")).tell(
         async |s: Story| {
             let page = |call: sim::caller::Call, origin: &str| call.header("origin", origin);
             for origin in ["http://evil.example", "null"] {

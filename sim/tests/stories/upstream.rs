@@ -122,7 +122,7 @@ fn an_answer_that_breaks_off_upstream_is_aborted_not_ended() {
 #[test]
 fn an_answer_that_falls_silent_upstream_ends_there_when_its_caller_leaves() {
     for over_http2 in [false, true] {
-        let world = World::new().cluster("edge-1", |c| if over_http2 { c.tls_upstream() } else { c });
+        let world = World::new().unprobed().cluster("edge-1", |c| if over_http2 { c.tls_upstream() } else { c });
         world.version_1(Nothing(DEAF), Same).tell(async |s: Story| {
             for caller in [&*s.kubectl(), &*s.argocd()] {
                 let silent = s.apiserver("edge-1").fall_silent();
@@ -169,7 +169,7 @@ fn a_watch_that_was_quiet_for_ten_minutes_tells_the_next_event_at_once() {
 #[test]
 fn a_hanging_api_server_keeps_its_session_and_answers_late() {
     for over_http2 in [false, true] {
-        let world = World::new().cluster("edge-1", |c| if over_http2 { c.tls_upstream() } else { c });
+        let world = World::new().unprobed().cluster("edge-1", |c| if over_http2 { c.tls_upstream() } else { c });
         world.version_1(Nothing(DEAF), Same).tell(async |s: Story| {
             for caller in [&*s.kubectl(), &*s.argocd()] {
                 let hanging = s.apiserver("edge-1").hang();

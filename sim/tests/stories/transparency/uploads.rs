@@ -160,6 +160,7 @@ fn a_refusal_of_a_body_that_waits_for_100_comes_without_asking_for_it() {
 #[test]
 fn a_stuck_upload_of_an_http2_caller_ends_when_it_leaves() {
     World::new()
+        .unprobed()
         .cluster("edge-1", |c| c)
         .version_1(
             Nothing("what its caller has left goes on upstream until the session ends"),
