@@ -154,6 +154,20 @@ impl Fleet {
         wait_for(&format!("{line:?} in the metrics"), limit, counted)
     }
 
+    /// Waits until the server tells that a cluster stands so; the word is that of `/clusters`.
+    pub fn stands(&self, cluster: &str, state: &str, limit: Duration) -> Result<()> {
+        wait_for(&format!("{cluster} to be {state}"), limit, || Ok((self.state(cluster)? == state).then_some(())))
+    }
+
+    /// How a cluster stands, as the server tells it, which is ready whatever it tells.
+    pub fn state(&self, cluster: &str) -> Result<String> {
+        let ready = (self.caller)("/readyz/self", PROBE_MAX)?;
+        ensure!(ready.status == 200, "the server is not ready: {}", ready.text());
+        let told = (self.caller)(&format!("/clusters?cluster={cluster}"), PROBE_MAX)?.text();
+        let told: Value = serde_json::from_str(&told).context(told)?;
+        told["clusters"][0]["state"].as_str().map(str::to_owned).with_context(|| told.to_string())
+    }
+
     /// How many requests are open at a cluster's API server, as it says through the tunnel; that one not counted.
     pub fn n_open(&self, cluster: &str) -> Result<u64> {
         let answer = self.get(cluster, "/open")?;

@@ -12,6 +12,7 @@
 
 mod apiserver;
 mod binary;
+mod browser;
 mod client;
 mod cluster;
 mod collector;
@@ -34,6 +35,7 @@ mod upstream;
 mod wait;
 
 pub use binary::product;
+pub use browser::Browser;
 pub use client::Client;
 pub use cluster::Source;
 pub use collector::{Collector, Delivered};

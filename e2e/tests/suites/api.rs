@@ -21,6 +21,7 @@ const BIG_BYTES: usize = 1_020_000;
 /// Runs all of it.
 pub(crate) fn run(suite: &mut Suite, scene: &Scene) {
     suite.step("get", || get(scene));
+    suite.step("the list of clusters tells the version that the API server tells", || listed(scene));
     suite.step("get -w sees what is created meanwhile", || watch(scene));
     suite.step("apply, label, patch, delete", || change(scene));
     if scene.upstream.kind != Kind::Fake {
@@ -50,6 +51,16 @@ fn get(scene: &Scene) -> Result<()> {
     // The table is the server's own rendering, asked for by an Accept header.
     let table = scene.through.ok(&["get", "namespace", scene.namespace()])?;
     ensure!(table.contains("Active"), "{table}");
+    Ok(())
+}
+
+/// Asked by the hub itself, as the agent's own account; without a tunnel there is nothing to list.
+fn listed(scene: &Scene) -> Result<()> {
+    let Some(pair) = &scene.pair else { return Ok(()) };
+    let version: Value = serde_json::from_str(&scene.admin.raw("/version")?)?;
+    let told = e2e::get(pair.internal(), "/clusters")?.text();
+    let told: Value = serde_json::from_str::<Value>(&told).context(told)?["clusters"][0].take();
+    ensure!(told["state"] == "healthy" && told["kubernetes"] == version["gitVersion"], "{told}");
     Ok(())
 }
 

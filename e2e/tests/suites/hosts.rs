@@ -11,6 +11,9 @@ pub(crate) const CLUSTERS: [&str; 3] = ["edge-1", "edge-2", "edge-3"];
 /// Routable 5 s and six round trips after healing is the goal; the rest is for a busy machine, whose clocks nobody checks here.
 const BACK_MAX: Duration = Duration::from_secs(15);
 
+/// Whatever happens to a cluster is told within this.
+const SHOWN_MAX: Duration = Duration::from_secs(15);
+
 /// The silence limit (45 s), after which either end replaces a session, and what a busy machine adds.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -29,6 +32,7 @@ const WATCH: &str = "/api/v1/namespaces/default/configmaps?watch=1";
 /// Runs all of it.
 pub(crate) fn run(suite: &mut Suite, fleet: &mut Fleet) {
     suite.step("a request reaches each cluster", || reach_all(fleet));
+    suite.step("a wedged agent and a cut link show within 15 s, and so does their end", || shown(fleet));
     suite.step("a short cut is outlived, by a download too, and harms no other cluster", || short_cut(fleet));
     suite.step("an agent or a server that was killed is back, and leaves nothing open", || crashes(fleet));
     suite.step("a silence too long ends in aborts that callers see, and in a new session", || long_silence(fleet));
@@ -38,6 +42,23 @@ fn reach_all(fleet: &mut Fleet) -> Result<()> {
     for cluster in CLUSTERS {
         let answer = fleet.get(cluster, "/version")?;
         ensure!(answer.status == 200, "{cluster}: {}: {}", answer.status, answer.text());
+    }
+    Ok(())
+}
+
+fn shown(fleet: &mut Fleet) -> Result<()> {
+    let [wedged, cut_off, witness] = CLUSTERS;
+    CLUSTERS.iter().try_for_each(|cluster| fleet.stands(cluster, "healthy", SHOWN_MAX))?;
+    let faults = [fleet.pause(wedged)?, fleet.cut(cut_off, HUB)?];
+    let since = Instant::now();
+    for cluster in [wedged, cut_off] {
+        fleet.stands(cluster, "unhealthy", SHOWN_MAX.saturating_sub(since.elapsed()))?;
+    }
+    ensure!(fleet.state(witness)? == "healthy", "{witness} suffers from the faults of others");
+    drop(faults);
+    let since = Instant::now();
+    for cluster in [wedged, cut_off] {
+        fleet.stands(cluster, "healthy", SHOWN_MAX.saturating_sub(since.elapsed()))?;
     }
     Ok(())
 }
@@ -108,7 +129,8 @@ fn long_silence(fleet: &mut Fleet) -> Result<()> {
 
 /// Starts a call and waits until it has reached the API server.
 fn start(fleet: &Fleet, cluster: &str, path: &str) -> Result<Call> {
-    let before = fleet.n_open(cluster)?;
+    // Twice, since the hub's own question may be open for a moment, and not for two.
+    let before = fleet.n_open(cluster)?.min(fleet.n_open(cluster)?);
     let call = fleet.start_get(cluster, path);
     let started = || Ok((fleet.n_open(cluster)? > before).then_some(()));
     wait_for(&format!("{path} at {cluster}"), BACK_MAX, started)?;

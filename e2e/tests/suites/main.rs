@@ -18,6 +18,7 @@ mod hosts;
 mod lifecycle;
 mod metrics;
 mod networks;
+mod page;
 mod smuggling;
 mod streams;
 mod traces;
@@ -113,6 +114,14 @@ fn a_bad_file_keeps_a_program_from_starting_and_a_running_one_goes_on_without_it
     let mut suite = Suite::new();
     files::run(&mut suite).unwrap_or_else(|error| panic!("the files could not be made: {error:#}"));
     suite.finish(String::new);
+}
+
+#[test]
+fn the_page_of_clusters_is_what_a_browser_shows_and_nobody_scripts_it() {
+    let Some(chromium) = requirement::chromium() else { return };
+    let mut suite = Suite::new();
+    let log = page::run(&mut suite, &chromium).unwrap_or_else(|error| panic!("the page could not be opened: {error:#}"));
+    suite.finish(|| log);
 }
 
 #[test]
