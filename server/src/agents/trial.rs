@@ -18,9 +18,9 @@ use tunnel::{Protocol, Reason, SessionConfig, trial};
 
 use super::{Admitted, Agents, RETRY_SOON};
 
-/// Trials of one cluster at once: as many silences as one run of the agent's doctor tries side by side. Each holds a socket and
-/// no more than a session's credit.
-pub(super) const TRIALS_PER_CLUSTER_MAX: usize = 8;
+/// Trials of one cluster at once: the eight silences that one run of the agent's doctor tries side by side, and those by which it
+/// measured before, which may end a moment later. Each holds a socket and no more than a session's credit.
+pub(super) const TRIALS_PER_CLUSTER_MAX: usize = 10;
 
 /// Whether an upgrade asks for one.
 pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {

@@ -308,8 +308,8 @@ fn a_hub_out_of_trials_serves_its_agents_all_the_same() {
         for doctor in doctors {
             n_untried += doctor.within(minutes(15)).await??.text.matches("could not be tried").count();
         }
-        // Six silences each, and room for eight.
-        anyhow::ensure!(n_untried == 3 * 6 - 8, "{n_untried} were not tried");
+        // Six silences each, and room for ten, of which those that measured the speed may not have left all yet.
+        anyhow::ensure!((3 * 6 - 10..=3 * 6 - 10 + 3).contains(&n_untried), "{n_untried} were not tried");
         Ok(())
     });
 }
