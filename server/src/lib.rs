@@ -26,7 +26,7 @@ mod trust;
 use std::sync::Arc;
 
 use host::tls::{Alpn, ServerTls};
-use host::{Door, Drain, Host, Tracer, Watched};
+use host::{Door, Drain, Host, Tracer, TurnedAway, Watched};
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -68,9 +68,7 @@ struct Server {
     config: ServerConfig,
     host: Host,
     drain: Drain,
-    public: Door,
-    internal: Door,
-    ops: Option<Door>,
+    doors: Doors,
     agents: Arc<Agents>,
     front_door: Arc<FrontDoor>,
     admin: Arc<Admin>,
@@ -125,35 +123,9 @@ impl Server {
             proxies: config.trusted_proxies.clone(),
             guesses: Guesses::default(),
         });
-        let bind = async |flag, name, addr, connections_max| {
-            Door::bind(&host, name, addr, connections_max).await.map_err(|source| StartError::Bind { flag, addr, source })
-        };
-        let public = bind("addr", "public", config.addr, config.agent_handshakes_max).await?;
-        let internal = bind("internal-addr", "internal", config.internal_addr, config.caller_connections_max).await?;
-        let of_address =
-            |door: Door| door.with_sources(config.trusted_proxies.clone(), config.connections_per_address, turned_away.clone());
-        let (public, internal) = (of_address(public), of_address(internal));
-        let ops = match config.ops_addr {
-            Some(addr) => Some(bind("ops-addr", "ops", addr, OPS_CONNECTIONS_MAX).await?),
-            None => None,
-        };
+        let doors = Doors::bind(&config, &host, &turned_away).await?;
         let (host, audit) = (host.clone(), (audit, writer));
-        Ok(Self {
-            config,
-            host,
-            drain,
-            public,
-            internal,
-            ops,
-            agents,
-            front_door,
-            admin,
-            registry,
-            trust,
-            callers,
-            tracer,
-            audit,
-        })
+        Ok(Self { config, host, drain, doors, agents, front_door, admin, registry, trust, callers, tracer, audit })
     }
 
     async fn serve(mut self) {
@@ -162,10 +134,11 @@ impl Server {
         self.tell_what_tls_hides();
         let drain = || self.drain.clone();
         let (agents, front_door, admin) = (self.agents.clone(), self.front_door.clone(), self.admin.clone());
-        let public = self.public.serve(&self.host, drain(), move |connection, how| agents.clone().serve(connection, how));
-        let internal = self.internal.serve(&self.host, drain(), move |connection, how| front_door.clone().serve(connection, how));
+        let public = self.doors.public.serve(&self.host, drain(), move |connection, how| agents.clone().serve(connection, how));
+        let internal =
+            self.doors.internal.serve(&self.host, drain(), move |connection, how| front_door.clone().serve(connection, how));
         let ops = async {
-            if let Some(ops) = &self.ops {
+            if let Some(ops) = &self.doors.ops {
                 ops.serve(&self.host, drain(), move |connection, _| serve_admin(admin.clone(), connection)).await;
             }
         };
@@ -193,7 +166,7 @@ impl Server {
             tracing::warn!(
                 "whoever reaches the internal listener reaches every cluster with the rights of its agent; --callers says who may what"
             );
-        } else if self.ops.is_none() {
+        } else if self.doors.ops.is_none() {
             tracing::warn!(
                 "whoever reaches the internal listener reads the names of clusters and callers in /metrics; --ops-addr moves it"
             );
@@ -223,7 +196,7 @@ impl Server {
                 session.ended().await;
             }
         };
-        let all_ended = async { tokio::join!(sessions_ended, self.internal.emptied()) };
+        let all_ended = async { tokio::join!(sessions_ended, self.doors.internal.emptied()) };
         let in_time = tokio::time::timeout(self.config.drain_max, all_ended).await.is_ok();
         for (cluster, session) in self.registry.sessions() {
             if session.n_streams() > 0 {
@@ -232,6 +205,31 @@ impl Server {
             session.close(Reason::Draining);
         }
         tracing::info!(in_time, "drained");
+    }
+}
+
+/// The listeners.
+struct Doors {
+    public: Door,
+    internal: Door,
+    ops: Option<Door>,
+}
+
+impl Doors {
+    async fn bind(config: &ServerConfig, host: &Host, turned_away: &TurnedAway) -> Result<Self, StartError> {
+        let bind = async |flag, name, addr, connections_max| {
+            Door::bind(host, name, addr, connections_max).await.map_err(|source| StartError::Bind { flag, addr, source })
+        };
+        let public = bind("addr", "public", config.addr, config.agent_handshakes_max).await?;
+        let internal = bind("internal-addr", "internal", config.internal_addr, config.caller_connections_max).await?;
+        let of_address =
+            |door: Door| door.with_sources(config.trusted_proxies.clone(), config.connections_per_address, turned_away.clone());
+        let (public, internal) = (of_address(public), of_address(internal));
+        let ops = match config.ops_addr {
+            Some(addr) => Some(bind("ops-addr", "ops", addr, OPS_CONNECTIONS_MAX).await?),
+            None => None,
+        };
+        Ok(Self { public, internal, ops })
     }
 }
 
