@@ -190,7 +190,7 @@ fn a_clock_that_is_wrong_by_minutes() {
 
 #[test]
 fn a_middlebox_that_holds_what_is_behind_an_upgrade() {
-    one(|c| c.behind(Middlebox::load_balancer().holds_what_is_upgraded())).cold().tell(async |s: Story| {
+    one(|c| c.behind(Middlebox::load_balancer().holds_what_is_upgraded())).unprobed().cold().tell(async |s: Story| {
         let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
         keep("buffering_middlebox", &examined);
         only(&examined, "WebSocket", "no hello of the tunnel came behind it", "switch its buffering off")
