@@ -21,7 +21,7 @@ struct HotPath {
     run: fn(u64) -> Result<()>,
 }
 
-const PATHS: [HotPath; 4] = [
+const PATHS: [HotPath; 5] = [
     HotPath { name: "codec", what: "encodes and decodes Data frames, an Open and a Credit", iterations: 2000, run: codec::run },
     HotPath { name: "session", what: "carries 64 KiB each way on one stream of a pair", iterations: 500, run: session::run },
     HotPath {
@@ -31,6 +31,12 @@ const PATHS: [HotPath; 4] = [
         run: headers::run,
     },
     HotPath { name: "request", what: "sends one GET through a server and an agent", iterations: 1000, run: request::run },
+    HotPath {
+        name: "audited",
+        what: "sends one GET with an audit log at both ends, on disks that cost nothing",
+        iterations: 1000,
+        run: request::run_audited,
+    },
 ];
 
 pub(crate) fn command() -> Command {

@@ -9,6 +9,7 @@ use agent::AgentConfig;
 use agent::config::TargetTls;
 use anyhow::{Context, Result, ensure};
 use host::{DrainSwitch, Host};
+use proxy::audit::AuditConfig;
 use secrecy::SecretString;
 use server::config::TokenDigest;
 use server::{ClusterConfig, ServerConfig};
@@ -51,13 +52,26 @@ const ANSWER_HEAD: &str = "HTTP/1.1 200 OK\r\n\
     X-Kubernetes-Pf-Prioritylevel-Uid: 7a2d9c3b-5e8f-4a1d-b6c2-1e3f5a7b9d0c\r\n\
     Content-Length: 2048\r\n\r\n";
 
+/// Where an audit log goes that nobody reads.
+const OUTPUT: &str = "-";
+
 pub(super) fn run(count: u64) -> Result<()> {
+    ask(count, None)
+}
+
+/// The same with an audit log at both ends.
+pub(super) fn run_audited(count: u64) -> Result<()> {
+    ask(count, Some(&AuditConfig::new(OUTPUT)))
+}
+
+fn ask(count: u64, audit: Option<&AuditConfig>) -> Result<()> {
     // Timers of the product never fire by chance: time goes on only when nothing else does.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     runtime.block_on(async {
         let cables = Cables::default();
         // Whoever lets go of a switch starts a drain.
-        let _switches = [start_api_server(&cables), start_server(&cables.machine()), start_agent(&cables.machine())?];
+        let _switches =
+            [start_api_server(&cables), start_server(&cables.machine(), audit), start_agent(&cables.machine(), audit)?];
         // The server binds its ports in its own time.
         tokio::time::sleep(ASK_INTERVAL).await;
         let io = cables.dial(ServerConfig::default().internal_addr.port()).await?;
@@ -71,7 +85,7 @@ pub(super) fn run(count: u64) -> Result<()> {
     })
 }
 
-fn start_server(host: &Host) -> Option<DrainSwitch> {
+fn start_server(host: &Host, audit: Option<&AuditConfig>) -> Option<DrainSwitch> {
     let (switch, drain) = DrainSwitch::new();
     let cluster = ClusterConfig {
         id: CLUSTER.parse().expect("a good cluster id"),
@@ -81,8 +95,8 @@ fn start_server(host: &Host) -> Option<DrainSwitch> {
         impersonate: Default::default(),
         target_addr: "kubernetes.default.svc:443".to_owned(),
     };
-    let (config, machine) =
-        (ServerConfig { clusters: vec![cluster], probe_interval: None, ..ServerConfig::default() }, host.clone());
+    let (audit, machine) = (audit.cloned(), host.clone());
+    let config = ServerConfig { clusters: vec![cluster], probe_interval: None, audit, ..ServerConfig::default() };
     host.spawn("server", async move {
         if let Err(error) = server::run(config, machine, drain).await {
             eprintln!("the server ended: {error}");
@@ -91,11 +105,11 @@ fn start_server(host: &Host) -> Option<DrainSwitch> {
     Some(switch)
 }
 
-fn start_agent(host: &Host) -> Result<Option<DrainSwitch>> {
+fn start_agent(host: &Host, audit: Option<&AuditConfig>) -> Result<Option<DrainSwitch>> {
     let (switch, drain) = DrainSwitch::new();
     let url = "ws://hub:8443/connect".parse().map_err(anyhow::Error::msg)?;
     let mut config = AgentConfig::new(url, SecretString::from(TOKEN));
-    (config.target_tls, config.health_addr) = (TargetTls::Plain, None);
+    (config.target_tls, config.health_addr, config.audit) = (TargetTls::Plain, None, audit.cloned());
     let machine = host.clone();
     host.spawn("agent", async move {
         if let Err(error) = agent::run(config, machine, drain).await {
