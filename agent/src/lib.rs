@@ -17,6 +17,7 @@ mod sessions;
 mod upstream;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use host::tls::{ClientFiles, ClientTls};
 use host::{Door, Drain, Host, Tracer};
@@ -101,6 +102,8 @@ struct Agent {
     dialer: Dialer,
     guard: Arc<Guard>,
     upstream: Upstream,
+    /// The hub's last probe found no API server.
+    is_upstream_away: AtomicBool,
     metrics: Metrics,
     audit: Option<Arc<Log>>,
     sessions: Sessions,
@@ -124,7 +127,8 @@ impl Agent {
         tracer.register(&mut metrics.registry);
         audit.iter().for_each(|log| metrics.registry.register_collector(Box::new(Metered(log.clone()))));
         let guard = Arc::new(Guard::new(&config, &host, &mut metrics.registry)?);
-        Ok(Self { config, host, dialer, guard, upstream, metrics, audit, sessions, tracer })
+        let is_upstream_away = AtomicBool::default();
+        Ok(Self { config, host, dialer, guard, upstream, is_upstream_away, metrics, audit, sessions, tracer })
     }
 
     fn is_connected(&self) -> bool {

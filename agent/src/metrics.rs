@@ -44,7 +44,7 @@ pub(crate) const METRICS: [(&str, &str, &str); 17] = [
     ("agent_buffered_bytes", "", "Bytes that came and were not read, or were written and have not left"),
     ("agent_tunnel_reserved_bytes", "", "Memory reserved for the bytes of all tunnels, of process-budget"),
     ("agent_budget_bytes", "", "process-budget: what agent_tunnel_reserved_bytes cannot exceed"),
-    ("agent_upstream_requests", "", "Requests sent to the API server"),
+    ("agent_upstream_requests", "", "Requests sent to the API server, the hub's own probes among them"),
     ("agent_upstream_errors", "", "Requests that got no answer from it"),
     ("agent_guard_refused", "reason", "Requests that the guard refused"),
     ("agent_guard_cut", "reason", "Running requests that the guard cut"),

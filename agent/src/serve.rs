@@ -3,6 +3,7 @@
 mod account;
 
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -135,8 +136,9 @@ async fn answer(agent: Arc<Agent>, request: Request<Incoming>, request_id: Optio
         Ok(()) => {
             trace(&agent, account.span(), &hub.open, request.headers_mut());
             // One request per stream.
+            let is_probe = asked.is_probe();
             let _ = hub.passed.set(asked);
-            match forward(&agent, request, request_id).await {
+            match forward(&agent, request, request_id, is_probe).await {
                 Ok(response) => response,
                 Err(status) => status.into_response(),
             }
@@ -179,7 +181,12 @@ fn trace(agent: &Agent, span: &Span, open: &Open, headers: &mut HeaderMap) {
     traces::pass_on(span.traceparent().or_else(of_hub), headers);
 }
 
-async fn forward(agent: &Agent, mut request: Request<Body>, request_id: Option<HeaderValue>) -> Result<Response<Body>, Status> {
+async fn forward(
+    agent: &Agent,
+    mut request: Request<Body>,
+    request_id: Option<HeaderValue>,
+    is_probe: bool,
+) -> Result<Response<Body>, Status> {
     let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
     let version = request.version();
     let is_upgrade = hygiene::upgrade(version, request.headers()).is_some();
@@ -192,9 +199,16 @@ async fn forward(agent: &Agent, mut request: Request<Body>, request_id: Option<H
     let sent = agent.upstream.send(request, is_upgrade).await;
     let mut response = sent.map_err(|error| {
         agent.metrics.upstream_errors.inc();
-        tracing::warn!(error = %chain(&error), target = %agent.config.target, "a request to the API server failed");
+        // Probes fail for as long as it is away, a dozen a minute: the first says so.
+        match is_probe && agent.is_upstream_away.swap(true, Ordering::Relaxed) {
+            false => tracing::warn!(error = %chain(&error), target = %agent.config.target, "a request to the API server failed"),
+            true => tracing::debug!(error = %chain(&error), "the API server is still away"),
+        }
         refusal(&error, repeatable)
     })?;
+    if is_probe && agent.is_upstream_away.swap(false, Ordering::Relaxed) {
+        tracing::info!(target = %agent.config.target, "the API server answers again");
+    }
     hygiene::clean_response(response.status(), response.headers_mut());
     Ok(response)
 }

@@ -364,3 +364,18 @@ fn a_probe_is_in_no_log_and_what_is_only_called_one_is() {
         Ok(())
     });
 }
+
+#[test]
+fn an_agent_says_once_that_its_api_server_is_away_and_once_that_it_is_back() {
+    two_clusters().version_1(Nothing("it writes another log"), Nothing(FRONT_DOOR)).tell(async |s: Story| {
+        s.crash("edge-1/api");
+        s.pass(minutes(3)).await;
+        s.restart("edge-1/api");
+        until(&s, "edge-1", "healthy").within(SHOWN_MAX).await?;
+        let lines = s.trace().lines();
+        let n_told = |words: &str| lines.iter().filter(|line| line.who == "edge-1/agent" && line.what.contains(words)).count();
+        let told = (n_told("a request to the API server failed"), n_told("the API server answers again"));
+        ensure!(told == (1, 1), "told {told:?} times");
+        Ok(())
+    });
+}
