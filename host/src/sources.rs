@@ -16,7 +16,8 @@ const SITE_BITS: u32 = 64;
 pub struct Source(IpAddr);
 
 impl Source {
-    fn of(address: IpAddr) -> Self {
+    /// The source that an address is of: itself, or its IPv6 site.
+    pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self(address.into()),
             IpAddr::V6(address) => Self(Ipv6Addr::from_bits(address.to_bits() >> SITE_BITS << SITE_BITS).into()),

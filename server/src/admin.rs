@@ -10,6 +10,9 @@ use proxy::plain::{self, not_found, text};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
+/// Where metrics are.
+pub(crate) const METRICS_PATH: &str = "/metrics";
+
 /// Answers `/healthz`, `/readyz`, `/readyz/self` and `/metrics`.
 pub(crate) struct Admin {
     pub(crate) registry: Arc<Registry>,
@@ -28,7 +31,7 @@ impl Admin {
             // For the hub's probes: no cluster's state may take the server out of its Service.
             "/readyz/self" if self.drain.is_started() => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
             "/readyz/self" => text(StatusCode::OK, "ok"),
-            "/metrics" => plain::metrics(self.metrics.text()),
+            METRICS_PATH => plain::metrics(self.metrics.text()),
             _ => not_found(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod fragment;
 mod idleness;
+mod lent;
 mod listing;
 pub(crate) mod refusal;
 mod route;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use host::certificate::PeerCertificate;
 use host::tls::ServerTls;
-use host::{Arrival, Connection, Drain, Host, Late, TrustedProxies};
+use host::{Arrival, Connection, Drain, Host, Late, Source, TrustedProxies};
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -28,7 +29,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tunnel::id::ClusterId;
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::auth::TokenDigest;
 use crate::callers::{Callers, Need, Presented, Shown};
 use crate::config::InternalTls;
@@ -38,6 +39,7 @@ use crate::overview::{self, Overview};
 use crate::roster::Roster;
 use fragment::Watched;
 use idleness::{Counting, Streams};
+pub(crate) use lent::Lent;
 use refusal::Refusal;
 pub(crate) use route::Routes;
 
@@ -83,6 +85,7 @@ pub(crate) struct FrontDoor {
     pub(crate) drain: Drain,
     pub(crate) proxies: TrustedProxies,
     pub(crate) guesses: Guesses,
+    pub(crate) lent: Lent,
 }
 
 impl FrontDoor {
@@ -180,6 +183,10 @@ impl FrontDoor {
         }
         if !Routes::is_tunnel(request.uri()) {
             return match &self.admin {
+                // Health is short, and must not wait behind those who do not read.
+                Some(admin) if request.uri().path() == admin::METRICS_PATH => {
+                    self.lent.answer(&self.host, Source::of(arrived.peer.ip()), || admin.answer(&request))
+                }
                 Some(admin) => admin.answer(&request),
                 None => proxy::plain::not_found(),
             };
@@ -196,25 +203,26 @@ impl FrontDoor {
         });
         let peer = self.proxies.client(arrived.peer, request.headers());
         let mut caller = Caller { peer, name: ANONYMOUS.into(), admission: None };
+        let asked_for = routed.as_ref().ok().map(ToString::to_string).unwrap_or_default();
         // Before a word about the server's own state, which would tell a cluster that is there from one that is not.
-        let (cluster, refusal) = match self.admit(arrived.certificate.as_ref(), &mut caller, &request, routed) {
+        let (refusal, delay) = match self.admit(arrived.certificate.as_ref(), &mut caller, &request, routed) {
             Ok(cluster) => match arrived.arrival.late() {
-                _ if self.drain.is_started() => (cluster.to_string(), Refusal::Draining),
-                Late::Draining => (cluster.to_string(), Refusal::Draining),
-                Late::Crowded => (cluster.to_string(), Refusal::Crowded),
+                _ if self.drain.is_started() => (Refusal::Draining, Duration::ZERO),
+                Late::Draining => (Refusal::Draining, Duration::ZERO),
+                Late::Crowded => (Refusal::Crowded, Duration::ZERO),
                 Late::No => {
                     // Not sooner: whoever asks for nothing but health, or is told "no", must not hold a place for ever.
                     arrived.arrival.settle();
                     return self.forward.forward(&caller, &cluster, request).await;
                 }
             },
-            Err((refusal, delay)) => {
-                tokio::time::sleep(delay).await;
-                (String::new(), refusal)
-            }
+            Err(refused) => refused,
         };
-        let record = self.forward.record(&caller, &cluster, &request);
-        self.forward.refuse(refusal, record)
+        let record = self.forward.record(&caller, &asked_for, &request);
+        let answer = self.forward.refuse(refusal, record);
+        // Behind its record: who leaves meanwhile was here all the same.
+        tokio::time::sleep(delay).await;
+        answer
     }
 
     /// Whether a page of another site has a browser ask, by nothing but what a browser lets anybody use. A token that is

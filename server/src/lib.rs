@@ -42,7 +42,7 @@ use auth::Revoked;
 use callers::Callers;
 use config::{InternalTls, TlsFiles};
 use forward::Forward;
-use front_door::FrontDoor;
+use front_door::{FrontDoor, Lent};
 use health::Prober;
 use limits::Guesses;
 use metrics::Metrics;
@@ -122,6 +122,7 @@ impl Server {
             drain: drain.clone(),
             proxies: config.trusted_proxies.clone(),
             guesses: Guesses::default(),
+            lent: Lent::default(),
         });
         let doors = Doors::bind(&config, &host, &turned_away).await?;
         let (host, audit) = (host.clone(), (audit, writer));

@@ -45,8 +45,7 @@ impl Overview {
             Ok(wanted) => wanted,
             Err(why) => return plain::text(StatusCode::BAD_REQUEST, &why),
         };
-        let mut standings = self.registry.standings();
-        standings.retain(|standing| may_see(&standing.cluster));
+        let standings = self.registry.standings(may_see);
         let now = Timestamp::try_from(self.host.wall_clock()).unwrap_or_default();
         let (kind, text) = match wanted.format {
             Format::Json => ("application/json", document::write(now, &wanted, &standings)),

@@ -100,8 +100,10 @@ impl fmt::Debug for Requests {
 
 impl Collector for Requests {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
-        clusters.retain(|cluster, _| cluster.is_empty() || self.registry.knows(cluster));
+        let is_here = |cluster: &str| cluster.is_empty() || self.registry.knows(cluster);
+        self.clusters.write().unwrap_or_else(PoisonError::into_inner).retain(|cluster, _| is_here(cluster));
+        // Requests end meanwhile, and take their place among those that read.
+        let clusters = self.clusters.read().unwrap_or_else(PoisonError::into_inner);
         let name = "proxy_requests";
         let mut family = encoder.encode_descriptor(name, help(name), None, MetricType::Counter)?;
         for (cluster, of_cluster) in clusters.iter() {

@@ -115,10 +115,13 @@ impl Registry {
         self.clusters().iter_mut().map(state).collect()
     }
 
-    /// All that is known of how clusters stand, by their names.
-    pub(crate) fn standings(&self) -> Vec<Standing> {
+    /// All that is known of how the clusters stand that `are_wanted`, by their names.
+    pub(crate) fn standings(&self, are_wanted: &dyn Fn(&ClusterId) -> bool) -> Vec<Standing> {
         let now = timestamp(&self.host);
-        let standings: Vec<_> = self.clusters().iter_mut().map(|(id, cluster)| cluster.standing(id, now)).collect();
+        let mut clusters = self.clusters();
+        let wanted = clusters.iter_mut().filter(|(id, _)| are_wanted(id));
+        let standings: Vec<_> = wanted.map(|(id, cluster)| cluster.standing(id, now)).collect();
+        drop(clusters);
         // All streams of all sessions are looked at, with the registry unlocked: no request waits for that.
         let summed = |(mut standing, sessions): (Standing, Vec<SessionHandle>)| {
             for stats in sessions.iter().map(SessionHandle::stats) {
@@ -147,7 +150,7 @@ impl Cluster {
     /// The session that would serve the next request.
     fn best(&self) -> Option<&Entry> {
         let newest_first = self.sessions.iter().rev();
-        newest_first.min_by_key(|entry| (!entry.takes_streams(), entry.has_failed(), entry.superseded))
+        newest_first.min_by_key(|entry| (!entry.takes_streams(), entry.handle.is_suspect(), entry.has_failed(), entry.superseded))
     }
 
     /// How it stands, and the sessions of which the sums are to be made.
