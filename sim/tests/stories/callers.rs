@@ -12,9 +12,10 @@ use sim::promise::FRONT_DOOR;
 use sim::promise::Promise::{Less, Nothing, Same};
 use sim::story::{Story, Within, millis, secs};
 use sim::world::{CALLERS_PATH, World, callers_token};
+use tokio::io::AsyncWriteExt;
 
 use crate::certificates::NO_TLS;
-use crate::claims::{aborted, add_pod, heard};
+use crate::claims::{INTERNAL, aborted, add_pod, heard};
 
 /// Where the hub finds the CA of its callers, and the certificates that are good no longer.
 const CALLERS_CA: &str = "/etc/postern/tls/callers-ca.crt";
@@ -45,6 +46,25 @@ fn everything() -> Value {
 
 fn file(callers: &[Value]) -> String {
     json!({ "callers": callers }).to_string()
+}
+
+#[test]
+fn a_guess_is_told_with_the_cluster_that_it_was_for_although_its_guesser_has_left() {
+    let file = file(&[json!({ "name": "person", "tokens": [callers_token("kubectl")], "allow": everything() })]);
+    let world = World::new().hub(|hub| hub.callers(&file)).cluster("edge-1", |c| c);
+    world.version_1(Same, Nothing(ANYBODY)).tell(async |s: Story| {
+        const N_GUESSES: usize = 10;
+        for _ in 0..N_GUESSES {
+            let mut guesser = s.stranger("hub/argocd", INTERNAL).await?;
+            guesser.write_all(b"GET /tunnel/edge-1/version HTTP/1.1\r\nhost: x\r\nauthorization: Bearer guess\r\n\r\n").await?;
+            // Long before the answer to a tenth guess.
+            s.pass(millis(100)).await;
+        }
+        let told = s.trace().lines().into_iter().filter(|line| line.who == "hub/server" && line.what.contains("denied"));
+        let n_told = told.filter(|line| line.what.contains("edge-1")).count();
+        anyhow::ensure!(n_told == N_GUESSES, "{n_told} of {N_GUESSES} are in the log with their cluster");
+        Ok(())
+    });
 }
 
 #[test]

@@ -5,6 +5,10 @@ use serde_json::json;
 use sim::caller::Answer;
 use sim::story::Story;
 
+/// The hub's listeners, for callers and for agents.
+pub(crate) const INTERNAL: u16 = 8080;
+pub(crate) const PUBLIC: u16 = 8443;
+
 /// A watch is broken off, and not as if it were whole.
 pub(crate) async fn aborted(watch: &mut Answer) -> anyhow::Result<()> {
     loop {

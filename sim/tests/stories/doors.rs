@@ -11,8 +11,7 @@ use sim::world::{World, tunnel_token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-const INTERNAL: u16 = 8080;
-const PUBLIC: u16 = 8443;
+use crate::claims::{INTERNAL, PUBLIC};
 
 #[test]
 fn who_was_let_through_to_no_cluster_makes_way_for_who_is_and_that_one_stays() {

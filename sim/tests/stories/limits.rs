@@ -13,6 +13,8 @@ use sim::world::World;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use crate::claims::{INTERNAL, PUBLIC};
+
 #[test]
 fn a_cluster_over_its_rate_takes_no_turn_from_another() {
     let world = World::new().hub(|hub| {
@@ -258,9 +260,6 @@ fn an_upload_that_stops_coming_ends_and_says_so_and_one_that_trickles_arrives() 
         Ok(())
     });
 }
-
-const INTERNAL: u16 = 8080;
-const PUBLIC: u16 = 8443;
 
 fn proxies(text: Option<&str>) -> TrustedProxies {
     text.map(|text| text.parse().expect("good networks")).unwrap_or_default()
