@@ -1,5 +1,6 @@
 //! The loop that keeps the agent connected: dial, serve, back off, again, for ever.
 
+mod answer;
 mod dial;
 mod failure;
 mod token;

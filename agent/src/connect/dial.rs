@@ -13,18 +13,18 @@ use host::watched::if_any;
 use host::{Connection, Host};
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::Empty;
 use hyper::body::Incoming as IncomingBody;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use proxy::hygiene::{self, Upgrade};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tunnel::{Budget, Driver, Incoming, Protocol, Role, SessionConfig, SessionHandle, handshake};
 
 use crate::config::AgentConfig;
 use crate::connect::trial::headers_of;
-use crate::connect::{DialError, Token, Way};
+use crate::connect::{DialError, Token, Way, answer};
 
 /// How long a whole dial may take: name, connection, TLS and upgrade have each their own limit; this is the sum that a
 /// satellite link needs.
@@ -33,9 +33,6 @@ pub(super) const DIAL_MAX: Duration = Duration::from_secs(30);
 /// How long the hub may take for its answer to the upgrade: a gateway that accepts and never forwards is found by this. A
 /// dozen round trips of a satellite link.
 pub(super) const UPGRADE_MAX: Duration = Duration::from_secs(10);
-
-/// How much of a refusal's text is read and logged.
-const REFUSAL_TEXT_MAX: usize = 512;
 
 /// What anybody may ask a hub for; who stands in its place answers with a date as well.
 const TIME_PATH: &str = "/healthz";
@@ -179,7 +176,7 @@ impl Dialer {
         let answered = tokio::time::timeout(UPGRADE_MAX, self.exchange(connection, purpose)).await;
         let (response, accept_key) = answered.map_err(|_| DialError::Silent)??;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(DialError::Refused { status: response.status(), text: text_of(response).await });
+            return Err(DialError::Refused { status: response.status(), text: self.text_of(response).await });
         }
         let headers = response.headers().clone();
         let accepted = headers.get("sec-websocket-accept").is_some_and(|key| key.as_bytes() == accept_key.as_bytes());
@@ -239,6 +236,12 @@ impl Dialer {
         request.body(Empty::new())
     }
 
+    /// The beginning of what an answer says, which repeats nothing that was shown on the way to it.
+    pub(super) async fn text_of(&self, response: Response<IncomingBody>) -> String {
+        let secrets: Vec<SecretString> = self.way.secrets().into_iter().chain([self.token.get()]).collect();
+        answer::text_of(response, &secrets).await
+    }
+
     fn session(&self, protocol: Protocol) -> SessionConfig {
         let budget = Arc::new(Budget::under(self.budget.clone(), self.config.session_budget));
         let defaults = SessionConfig::new(Role::Agent, protocol, budget);
@@ -255,13 +258,6 @@ impl Dialer {
 async fn drive(driver: Driver<Connection>) {
     let error = driver.run().await;
     tracing::info!(%error, "session down");
-}
-
-/// The beginning of what an answer says, without what a terminal would obey.
-pub(super) async fn text_of(response: Response<IncomingBody>) -> String {
-    let body =
-        Limited::new(response.into_body(), REFUSAL_TEXT_MAX).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    String::from_utf8_lossy(&body).trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn not_websocket(error: hyper::Error) -> DialError {

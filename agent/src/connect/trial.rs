@@ -54,7 +54,7 @@ impl Dialer {
         let asked = timeout(UPGRADE_MAX, async {
             let (response, _) = self.exchange(connection, purpose).await?;
             let (status, headers) = (response.status(), response.headers().clone());
-            let text = super::dial::text_of(response).await;
+            let text = self.text_of(response).await;
             let knows_trials = status == StatusCode::UPGRADE_REQUIRED && is_offered(&headers);
             Ok(Word { status, text, date: date(&headers), knows_trials })
         });

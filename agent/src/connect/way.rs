@@ -24,6 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::way::credentials;
 use crate::config::{self, HubProxy, ProxyCredentials, ServerUrl};
+use crate::connect::answer::repeats_any;
 
 /// How long a proxy may take for its answer: it resolves the hub's name and dials it meanwhile, and one that finds the hub
 /// silent should be heard saying so before the dial as a whole is given up.
@@ -113,7 +114,22 @@ enum Credentials {
     File(Arc<Watched<SecretString>>),
 }
 
+impl Credentials {
+    fn get(&self) -> Option<SecretString> {
+        match self {
+            Self::None => None,
+            Self::Fixed(secret) => Some(secret.clone()),
+            Self::File(file) => Some(SecretString::clone(&file.get())),
+        }
+    }
+}
+
 impl Way {
+    /// What is shown on it, which is to stand in no log.
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
+        self.proxy.as_ref().map(Proxy::secrets).unwrap_or_default()
+    }
+
     /// Reads the files of the proxy, if there is one, and goes on watching them.
     ///
     /// # Errors
@@ -140,6 +156,13 @@ impl Way {
 }
 
 impl Proxy {
+    /// What it is shown, with the password also alone.
+    fn secrets(&self) -> Vec<SecretString> {
+        let Some(shown) = self.credentials.get() else { return Vec::new() };
+        let password = shown.expose_secret().split_once(':').map(|(_, password)| SecretString::from(password));
+        password.into_iter().chain([shown]).collect()
+    }
+
     fn new(host: &Host, config: &HubProxy) -> Result<Self, StartError> {
         let tls = if config.tls {
             let files = ClientFiles { ca: config.ca_cert.clone(), ..ClientFiles::default() };
@@ -202,7 +225,7 @@ impl Proxy {
         })?;
         // Any 2xx is a tunnel.
         if !response.status().is_success() {
-            let reason = reason(response.headers());
+            let reason = reason(response.headers()).filter(|reason| !repeats_any(reason.as_bytes(), &self.secrets()));
             return Err(ProxyError::Refused { proxy: self.config.to_string(), status: response.status(), reason });
         }
         let upgraded = hyper::upgrade::on(response).await.map_err(|error| no_proxy(error.to_string()))?;
@@ -223,12 +246,7 @@ impl Proxy {
     fn request(&self, server: &ServerUrl) -> Result<Request<Empty<Bytes>>, http::Error> {
         let place = HostPort { host: server.host.clone(), port: server.port }.to_string();
         let request = Request::builder().method(Method::CONNECT).uri(&place).header(HOST, &place);
-        let credentials = match &self.credentials {
-            Credentials::None => None,
-            Credentials::Fixed(secret) => Some(secret.clone()),
-            Credentials::File(file) => Some(SecretString::clone(&file.get())),
-        };
-        let request = match credentials {
+        let request = match self.credentials.get() {
             None => request,
             Some(credentials) => {
                 let mut basic = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(credentials.expose_secret())))?;

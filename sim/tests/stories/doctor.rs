@@ -1,11 +1,14 @@
 //! The agent's doctor in broken networks: each cause is named, with a fix in one sentence, and no agent that runs is disturbed.
 
 use agent::config::Way;
+use host::Connection;
 use sim::apiserver::Rights;
 use sim::middlebox::Middlebox;
 use sim::promise::Promise::Nothing;
+use sim::stand_in::StandIn;
 use sim::story::{Examined, Story, Within, mib, minutes, secs};
-use sim::world::{Cluster, World, proxy_password};
+use sim::world::{Cluster, World, proxy_password, tunnel_token};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const NOT_OF_PEERS: &str = "the doctor is no peer";
 
@@ -310,6 +313,42 @@ fn a_hub_out_of_trials_serves_its_agents_all_the_same() {
         }
         // Six silences each, and room for ten, of which those that measured the speed may not have left all yet.
         anyhow::ensure!((3 * 6 - 10..=3 * 6 - 10 + 3).contains(&n_untried), "{n_untried} were not tried");
+        Ok(())
+    });
+}
+
+/// Reads a request's head and answers it with what `answer` makes of it.
+async fn say(mut io: Connection, answer: impl Fn(&str) -> String) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && matches!(io.read_buf(&mut head).await, Ok(1..)) {}
+    let _ = io.write_all(answer(&String::from_utf8_lossy(&head)).as_bytes()).await;
+    let _ = io.shutdown().await;
+    let _ = io.read_to_end(&mut Vec::new()).await;
+}
+
+/// A world whose hub answers every request with what `answer` makes of its head.
+fn answered(answer: fn(&str) -> String) -> World {
+    let hub = StandIn::new(move |_, io| say(io, answer));
+    one(|c| c).hub(|hub_| hub_.stood_in_by(hub)).cold()
+}
+
+#[test]
+fn a_server_that_repeats_what_it_is_sent_is_told_without_the_token() {
+    const PART: &str = "tunnel~edge-1~";
+    // All of the token in the other direction would be a leak to every world.
+    let echo = |head: &str| {
+        let part = if head.contains(PART) { PART } else { "" };
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\nBearer {part}", "Bearer ".len() + part.len())
+    };
+    answered(echo).tell(async |s: Story| {
+        anyhow::ensure!(tunnel_token("edge-1").ends_with(PART));
+        s.pass(minutes(1)).await;
+        let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
+        only(&examined, "token", "repeats a credential that it was sent, and is withheld", "correct --server")?;
+        let lines = s.trace().lines();
+        let refused: Vec<_> = lines.iter().filter(|line| line.what.contains("failed to connect to the hub")).collect();
+        anyhow::ensure!(refused.len() > 1, "the agent logged {} refusals", refused.len());
+        anyhow::ensure!(!examined.text.contains(PART) && !refused.iter().any(|line| line.what.contains(PART)));
         Ok(())
     });
 }
