@@ -17,6 +17,7 @@ use tunnel::{Reason, SessionHandle};
 
 use crate::Agent;
 use crate::serve;
+pub(crate) use answer::{TOO_MANY_TRIALS, is_of_hub};
 pub(crate) use dial::{Dialed, Dialer};
 pub(crate) use failure::DialError;
 pub(crate) use token::{Token, read_token};

@@ -242,6 +242,8 @@ impl Agents {
             Some(key) if is_websocket => Ok((Admitted { cluster, credential, _place: place }, derive_accept_key(key.as_bytes()))),
             _ => {
                 let mut response = text(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket (version 13) for agents");
+                // RFC 6455 section 4.4.
+                response.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("13"));
                 // Who is known and tries the way learns whether a trial would be told from a session.
                 trial::offer(&mut response);
                 Err((Box::new(response), Duration::ZERO))

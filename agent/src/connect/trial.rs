@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use host::Connection;
-use http::header::DATE;
+use http::header::{DATE, SEC_WEBSOCKET_VERSION};
 use http::{HeaderMap, StatusCode};
 use jiff::fmt::rfc2822;
 use tokio::time::timeout;
@@ -20,6 +20,8 @@ pub(crate) struct Word {
     pub(crate) text: String,
     /// Its clock.
     pub(crate) date: Option<SystemTime>,
+    /// It wants an upgrade to a WebSocket, as hubs of all versions say (RFC 6455 section 4.4) and gateways do not.
+    pub(crate) wants_websocket: bool,
     /// It tells a trial from a session.
     pub(crate) knows_trials: bool,
 }
@@ -56,7 +58,9 @@ impl Dialer {
             let (status, headers) = (response.status(), response.headers().clone());
             let text = self.text_of(response).await;
             let knows_trials = status == StatusCode::UPGRADE_REQUIRED && is_offered(&headers);
-            Ok(Word { status, text, date: date(&headers), knows_trials })
+            let wants_websocket = matches!(status, StatusCode::UPGRADE_REQUIRED | StatusCode::BAD_REQUEST)
+                && headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+            Ok(Word { status, text, date: date(&headers), wants_websocket, knows_trials })
         });
         asked.await.unwrap_or(Err(DialError::Silent))
     }

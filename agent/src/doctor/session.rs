@@ -8,13 +8,17 @@ use tunnel::trial::BULK_BYTES;
 
 use super::report::{Report, Step, Verdict};
 use super::{Patient, STEP_MAX, bounded};
-use crate::connect::{DialError, OpenTrial, Word, cannot_reach_hub};
+use crate::connect::{DialError, OpenTrial, TOO_MANY_TRIALS, Word, cannot_reach_hub, is_of_hub};
 
 /// Round trips that are measured: the first may wait for a radio to wake up.
 const ECHOES: usize = 5;
 
 /// A way whose round trip is longer is told to be slow: requests take several.
 const ROUND_TRIP_SLOW: Duration = Duration::from_secs(1);
+
+/// What to do about a gateway's word that nobody answered it.
+const GATEWAY: &str =
+    "A gateway answers in the hub's place and cannot reach it, so look whether the hub runs, and at the gateway's way to it.";
 
 impl Patient {
     /// Whether a trial came about, so that silences can be tried.
@@ -72,41 +76,12 @@ impl Patient {
                 return Verdict::failed(error.to_string(), "What answers speaks no HTTP, so look at where --server leads.");
             }
         };
-        let seen = format!("the hub answered {}: {}", word.status, word.text);
-        let path = &self.config.server.path;
-        match word.status {
-            StatusCode::UPGRADE_REQUIRED | StatusCode::BAD_REQUEST => {
-                let status = word.status;
-                *known = Some(word);
-                Verdict::fine(format!("the hub knows it ({status} to a request that asks for no upgrade)"))
-            }
-            StatusCode::UNAUTHORIZED => Verdict::failed(
-                seen,
-                "The hub does not know this token, so put the token of this cluster's entry in the hub's clusters file into --token-file (or TOKEN).",
-            ),
-            StatusCode::FORBIDDEN => Verdict::failed(
-                seen,
-                "The token is known and the certificate beside it is not the right one, so give the one that the hub's clusters file binds to it by --client-cert.",
-            ),
-            StatusCode::NOT_FOUND => Verdict::failed(
-                seen,
-                format!(
-                    "Nothing is known at {path}, so have --server lead to the hub's public listener, with the path /connect."
-                ),
-            ),
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Verdict::warning(
-                seen,
-                "The hub, or a gateway before it, takes nobody at this moment, so ask the doctor again in a minute.",
-            ),
-            status if cannot_reach_hub(status) => Verdict::failed(
-                seen,
-                "A gateway answers in the hub's place and cannot reach it, so look whether the hub runs, and at the gateway's way to it.",
-            ),
-            _ => Verdict::failed(
-                seen,
-                "What answers is not a hub, so correct --server, or the rule of the gateway that leads to it.",
-            ),
+        if word.knows_trials || word.wants_websocket {
+            let status = word.status;
+            *known = Some(word);
+            return Verdict::fine(format!("the hub knows it ({status} to a request that asks for no upgrade)"));
         }
+        refused(&word, &self.config.server.path)
     }
 
     /// A trial, or what became of it.
@@ -119,9 +94,15 @@ impl Patient {
                 error.to_string()
             };
             let fix = match error {
-                DialError::Refused { status, .. } if status == StatusCode::SERVICE_UNAVAILABLE => {
+                DialError::Refused { text, .. } if text == TOO_MANY_TRIALS => {
                     return Verdict::warning(seen, "Other doctors are at work for this cluster, so ask again in a minute.");
                 }
+                DialError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, text }
+                    if is_of_hub(StatusCode::SERVICE_UNAVAILABLE, &text) =>
+                {
+                    return Verdict::warning(seen, "The hub takes nobody at this moment, so ask the doctor again in a minute.");
+                }
+                DialError::Refused { status, .. } if cannot_reach_hub(status) => GATEWAY,
                 DialError::Refused { .. } => {
                     "The hub was not asked for an upgrade although the agent asks for one, so have the proxy or gateway on the way pass the headers Upgrade and Connection (nginx: proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection upgrade)."
                 }
@@ -141,6 +122,42 @@ impl Patient {
 
     pub(super) async fn try_out(&self) -> Result<OpenTrial, DialError> {
         self.dialer.try_out(self.to_hub().await?).await
+    }
+}
+
+/// What a "no" to the token means, by whose it is.
+fn refused(word: &Word, path: &str) -> Verdict {
+    let (status, text) = (word.status, &word.text);
+    let is_of_hub = is_of_hub(status, text);
+    let who = if is_of_hub { "the hub" } else { "what stands at --server" };
+    let seen = format!("{who} answered {status}: {text}");
+    match status {
+        StatusCode::UNAUTHORIZED if is_of_hub => Verdict::failed(
+            seen,
+            "The hub does not know this token, so put the token of this cluster's entry in the hub's clusters file into --token-file (or TOKEN).",
+        ),
+        StatusCode::FORBIDDEN if is_of_hub => Verdict::failed(
+            seen,
+            "The token is known and the certificate beside it is not the right one, so give the one that the hub's clusters file binds to it by --client-cert.",
+        ),
+        StatusCode::SERVICE_UNAVAILABLE if is_of_hub => {
+            Verdict::warning(seen, "The hub takes nobody at this moment, so ask the doctor again in a minute.")
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => Verdict::failed(
+            seen,
+            format!(
+                "This {} is not a hub's answer, so look at the gateway or firewall before the hub, whose rules keep the agent out.",
+                status.as_u16()
+            ),
+        ),
+        StatusCode::NOT_FOUND => Verdict::failed(
+            seen,
+            format!("Nothing is known at {path}, so have --server lead to the hub's public listener, with the path /connect."),
+        ),
+        status if cannot_reach_hub(status) => Verdict::failed(seen, GATEWAY),
+        _ => {
+            Verdict::failed(seen, "What answers is not a hub, so correct --server, or the rule of the gateway that leads to it.")
+        }
     }
 }
 

@@ -113,7 +113,9 @@ fn connect(host: &Host, hub: Arc<Hub>, mut request: Request<Incoming>) -> anyhow
     let Some(key) = request.headers().get("sec-websocket-key") else {
         // As gorilla's upgrader says it.
         let why = "Bad Request\nwebsocket: the client is not using the websocket protocol: 'upgrade' token not found in 'Connection' header";
-        return Ok(answer_of(StatusCode::BAD_REQUEST, why.to_owned()));
+        let mut response = answer_of(StatusCode::BAD_REQUEST, why.to_owned());
+        response.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("13"));
+        return Ok(response);
     };
     let mut response = answer_of(StatusCode::SWITCHING_PROTOCOLS, String::new());
     response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));

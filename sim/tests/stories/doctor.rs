@@ -352,3 +352,43 @@ fn a_server_that_repeats_what_it_is_sent_is_told_without_the_token() {
         Ok(())
     });
 }
+
+/// A short answer of somebody who is no hub.
+fn no_hub(status: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: 3\r\n\r\nno\n")
+}
+
+#[test]
+fn an_answer_that_is_no_hubs_is_not_taken_for_one() {
+    type Answer = fn(&str) -> String;
+    let answers: [(Answer, &str, &str); 7] = [
+        (|_| no_hub("400 Bad Request"), "answered 400", "What answers is not a hub"),
+        (|_| no_hub("426 Upgrade Required"), "answered 426", "What answers is not a hub"),
+        (|_| no_hub("401 Unauthorized"), "answered 401", "This 401 is not a hub's answer"),
+        (|_| no_hub("403 Forbidden"), "answered 403", "This 403 is not a hub's answer"),
+        (|_| no_hub("429 Too Many Requests"), "answered 429", "This 429 is not a hub's answer"),
+        (|_| no_hub("502 Bad Gateway"), "answered 502", "look whether the hub runs"),
+        (|_| no_hub("503 Service Unavailable"), "answered 503", "look whether the hub runs"),
+    ];
+    for (answer, cause, fix) in answers {
+        answered(answer).tell(async |s: Story| {
+            let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
+            only(&examined, "token", cause, fix)
+        });
+    }
+}
+
+#[test]
+fn a_gateway_that_loses_its_hub_before_the_upgrade() {
+    let answer = |head: &str| match head.contains("sec-websocket-key") {
+        true => no_hub("503 Service Unavailable"),
+        false => {
+            let offer = format!("{}: {}", tunnel::trial::HEADER, tunnel::trial::OFFER);
+            format!("HTTP/1.1 426 Upgrade Required\r\n{offer}\r\ncontent-length: 0\r\n\r\n")
+        }
+    };
+    answered(answer).tell(async |s: Story| {
+        let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
+        only(&examined, "WebSocket", "503 Service Unavailable", "look whether the hub runs")
+    });
+}
