@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use host::tls::{Alpn, ClientFiles, ClientTls};
+use host::tls::{Alpn, ClientFiles, ClientTls, Failure};
 use host::watched::Contents;
 use host::{Connection, Host, Watched};
 use http::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
@@ -46,7 +46,7 @@ pub(crate) enum ProxyError {
     #[error("failed to reach the proxy {proxy}: {source}")]
     Unreachable { proxy: String, source: io::Error },
     /// It is spoken to by https, and TLS came to no agreement.
-    #[error("the TLS handshake with the proxy {proxy} failed: {source} (is --proxy-ca-cert the CA of its certificate?)")]
+    #[error("the TLS handshake with the proxy {proxy} failed: {source}{}", tls_hint(source))]
     Tls { proxy: String, source: io::Error },
     /// It said no, or that it cannot.
     #[error("the proxy {proxy} answered {status}{}{}", said(.reason), hint(*.status))]
@@ -80,6 +80,13 @@ pub(crate) fn cannot_reach_hub(status: StatusCode) -> bool {
 /// Whether a proxy wants to know who asks. tinyproxy says 401 of a wrong password.
 pub(crate) fn wants_credentials(status: StatusCode) -> bool {
     [StatusCode::PROXY_AUTHENTICATION_REQUIRED, StatusCode::UNAUTHORIZED].contains(&status)
+}
+
+fn tls_hint(error: &io::Error) -> &'static str {
+    match Failure::of(error) {
+        Failure::Issuer => " (is --proxy-ca-cert the CA of its certificate?)",
+        _ => "",
+    }
 }
 
 fn said(reason: &Option<String>) -> String {

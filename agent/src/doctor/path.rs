@@ -2,6 +2,7 @@
 
 use std::io;
 
+use host::tls::Failure;
 use proxy::flags::HostPort;
 use tokio::time::Instant;
 
@@ -113,24 +114,50 @@ fn proxy_failed(error: &ProxyError, hub: &str) -> Verdict {
         ProxyError::Unreachable { proxy, .. } => {
             format!("Nothing works at {proxy}, so correct --https-proxy (or HTTPS_PROXY), or look whether the proxy runs.")
         }
-        ProxyError::Tls { .. } => {
-            "The proxy's own certificate is not believed, so give its CA by --proxy-ca-cert, or write http:// if it is spoken to plainly.".to_owned()
-        }
+        ProxyError::Tls { source, .. } => proxy_tls_failed(Failure::of(source)).to_owned(),
         ProxyError::Refused { status, .. } if wants_credentials(*status) => {
-            "The proxy wants another user and password, so write user:password into a file and give that by --proxy-credentials.".to_owned()
+            "The proxy wants another user and password, so write user:password into a file and give that by --proxy-credentials."
+                .to_owned()
         }
         ProxyError::Refused { status, .. } if *status == StatusCode::FORBIDDEN => {
             format!("The proxy's rules forbid it, so have its people allow CONNECT to {hub}.")
         }
         ProxyError::Refused { status, .. } if cannot_reach_hub(*status) => {
-            format!("The proxy works and cannot reach the hub, so look whether the hub runs and have the proxy's people open its way to {hub}.")
+            format!(
+                "The proxy works and cannot reach the hub, so look whether the hub runs and have the proxy's people open its way to {hub}."
+            )
         }
         ProxyError::Refused { .. } | ProxyError::NoProxy { .. } => {
-            "What answers there takes no CONNECT, so correct --https-proxy (or HTTPS_PROXY) to name the network's HTTP proxy.".to_owned()
+            "What answers there takes no CONNECT, so correct --https-proxy (or HTTPS_PROXY) to name the network's HTTP proxy."
+                .to_owned()
         }
         ProxyError::Silent { .. } => {
-            format!("The proxy takes connections and answers nothing, so have its people look at it, and at its own way to {hub}.")
+            format!(
+                "The proxy takes connections and answers nothing, so have its people look at it, and at its own way to {hub}."
+            )
         }
     };
     Verdict::failed(error.to_string(), fix)
+}
+
+/// What to do about a handshake with the proxy itself.
+fn proxy_tls_failed(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Issuer => "The proxy's own certificate is not believed, so give its CA by --proxy-ca-cert.",
+        Failure::Name => {
+            "The proxy's own certificate is for other names, so name it in --https-proxy (or HTTPS_PROXY) as its certificate does."
+        }
+        Failure::Expired | Failure::NotYetValid => {
+            "The proxy's own certificate is not of this time by this machine's clock, so compare the clock, or have its people renew the certificate."
+        }
+        Failure::Certificate => "The proxy's own certificate is not usable, so have it made anew by the proxy's people.",
+        Failure::NoTls => "The proxy speaks no TLS, so write http:// before its name.",
+        Failure::Alert => "The proxy ended the handshake, so have its people look at its log for what it wants.",
+        Failure::Silent => {
+            "The proxy takes connections and says nothing, so have its people look whether it hangs, or write http:// if it is spoken to plainly."
+        }
+        Failure::Broken => {
+            "The proxy cuts the handshake, so write http:// if it is spoken to plainly, or have its people look at its log."
+        }
+    }
 }

@@ -80,6 +80,9 @@ impl Patient {
                     .to_owned()
             }
             Failure::Certificate => "The hub's certificate is not usable, so have it made anew by the hub's people.".to_owned(),
+            Failure::Silent => {
+                "What took the connection says nothing, so look whether the hub hangs, and at the balancer before it.".to_owned()
+            }
             Failure::Broken => format!(
                 "The connection was cut inside the handshake, which firewalls do to TLS that they may not read, so have {} excepted from inspection.",
                 self.hub()

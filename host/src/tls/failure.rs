@@ -21,7 +21,9 @@ pub enum Failure {
     NoTls,
     /// The other end said no by an alert.
     Alert,
-    /// The connection broke, or nothing came.
+    /// Nothing came within the handshake's time.
+    Silent,
+    /// The connection broke.
     Broken,
 }
 
@@ -32,6 +34,7 @@ impl Failure {
             Some(Error::InvalidCertificate(error)) => Self::of_certificate(error),
             Some(Error::AlertReceived(_)) => Self::Alert,
             Some(Error::InvalidMessage(_)) => Self::NoTls,
+            None if error.kind() == io::ErrorKind::TimedOut => Self::Silent,
             Some(_) | None => Self::Broken,
         }
     }
@@ -46,5 +49,16 @@ impl Failure {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::Name,
             _ => Self::Certificate,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_from_a_connection_that_breaks() {
+        assert_eq!(Failure::of(&io::Error::new(io::ErrorKind::TimedOut, "too long")), Failure::Silent);
+        assert_eq!(Failure::of(&io::ErrorKind::ConnectionReset.into()), Failure::Broken);
     }
 }

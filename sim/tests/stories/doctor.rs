@@ -392,3 +392,21 @@ fn a_gateway_that_loses_its_hub_before_the_upgrade() {
         only(&examined, "WebSocket", "503 Service Unavailable", "look whether the hub runs")
     });
 }
+
+#[test]
+fn a_hub_and_a_proxy_that_are_silent_in_the_handshake() {
+    tls(|c| c.behind(Middlebox::load_balancer())).cold().tell(async |s: Story| {
+        let _dark = s.swallow("edge-1/box");
+        let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
+        only(&examined, "TLS", "the TLS handshake took too long", "look whether the hub hangs")
+    });
+    let way = Way::Proxy("https://proxy:3128".parse().expect("a proxy"));
+    let boxed = |c: Cluster| c.behind(Middlebox::connect_proxy().with_tls()).with(|config| config.way = way);
+    tls(boxed).cold().tell(async |s: Story| {
+        let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
+        only(&examined, "proxy", "is --proxy-ca-cert the CA", "so give its CA by --proxy-ca-cert")?;
+        let _dark = s.swallow("edge-1/box");
+        let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
+        only(&examined, "proxy", "the TLS handshake took too long", "have its people look whether it hangs")
+    });
+}
