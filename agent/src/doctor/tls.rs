@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use host::certificate::Described;
+use host::certificate::{Described, Validity};
 use host::tls::{Alpn, ClientFiles, ClientTls, Failure};
 use jiff::Timestamp;
 
@@ -63,7 +63,9 @@ impl Patient {
                  have {} excepted from it; if it is the hub's own CA, give its certificate by --server-ca-cert.",
                 self.hub()
             ),
-            Failure::Expired | Failure::NotYetValid => self.wrong_time(failure, shown.as_ref(), date),
+            Failure::Expired | Failure::NotYetValid => {
+                wrong_time(self.host.wall_clock(), shown.map(|shown| shown.validity), date)
+            }
             Failure::Name => {
                 let names = shown.map(|shown| shown.names.join(", ")).unwrap_or_default();
                 format!(
@@ -89,27 +91,6 @@ impl Patient {
             ),
         };
         Verdict::failed(seen, fix)
-    }
-
-    fn wrong_time(&self, failure: Failure, shown: Option<&Described>, date: Option<SystemTime>) -> String {
-        let now = self.host.wall_clock();
-        match date.filter(|date| skew(now, *date) > SKEW_MAX) {
-            Some(date) => format!(
-                "This machine's clock says {} and the other end's {}, so set this clock right (NTP, chrony); the certificate itself may be good.",
-                minute(now),
-                minute(date)
-            ),
-            None => {
-                let shown = shown.map(|shown| match failure == Failure::NotYetValid {
-                    true => format!(" is good only from {}", day(shown.validity.not_before)),
-                    false => format!(" ended on {}", day(shown.validity.not_after)),
-                });
-                let when = shown.unwrap_or_else(|| " is not of this time".to_owned());
-                format!(
-                    "The hub's certificate{when} and this machine's clock is right, so have the certificate renewed by the hub's people."
-                )
-            }
-        }
     }
 
     /// This machine's clock beside the hub's, or beside that of whoever stands in its place: nothing is shown to it.
@@ -148,6 +129,28 @@ impl Patient {
     }
 }
 
+/// Whether the clock or the certificate is at fault: a certificate that is good by the other end's clock blames this one's.
+fn wrong_time(now: SystemTime, shown: Option<Validity>, date: Option<SystemTime>) -> String {
+    let bounds = |shown: &Validity| format!("from {} to {}", day(shown.not_before), day(shown.not_after));
+    match (shown, date) {
+        (Some(shown), Some(date)) if (shown.not_before..=shown.not_after).contains(&date) => format!(
+            "This machine's clock says {} and the other end's {}, when the certificate is good, so set this clock right (NTP, chrony).",
+            minute(now),
+            minute(date)
+        ),
+        (Some(shown), Some(date)) => format!(
+            "The hub's certificate is good {}, and it is {} by the other end's clock, so have the certificate renewed by the hub's people.",
+            bounds(&shown),
+            minute(date)
+        ),
+        (shown, _) => format!(
+            "The hub's certificate{} is not of this time by this machine's clock, {}, so compare the clock, or have the certificate renewed by the hub's people.",
+            shown.map(|shown| format!(", good {},", bounds(&shown))).unwrap_or_default(),
+            minute(now)
+        ),
+    }
+}
+
 fn date(word: Word) -> Option<SystemTime> {
     word.date
 }
@@ -162,4 +165,30 @@ fn day(time: SystemTime) -> String {
 
 fn minute(time: SystemTime) -> String {
     Timestamp::try_from(time).map(|time| time.strftime("%Y-%m-%d %H:%M UTC").to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SystemTime {
+        text.parse::<Timestamp>().expect("a time").into()
+    }
+
+    #[test]
+    fn a_clock_is_blamed_only_where_the_certificate_is_good_by_the_other_ends() {
+        let shown = || Some(Validity { not_before: at("2020-01-01T00:00:00Z"), not_after: at("2021-01-01T00:00:00Z") });
+        let now = at("2026-03-01T12:00:00Z");
+        let told = wrong_time(now, shown(), Some(at("2020-06-01T00:00:00Z")));
+        assert!(told.contains("set this clock right"), "{told}");
+        // A few minutes off, and over for years by both.
+        for date in ["2026-03-01T12:05:00Z", "2026-03-01T12:00:00Z", "2019-03-01T12:00:00Z"] {
+            let told = wrong_time(now, shown(), Some(at(date)));
+            assert!(told.contains("have the certificate renewed") && !told.contains("set this clock"), "{told}");
+        }
+        for shown in [shown(), None] {
+            let told = wrong_time(now, shown, None);
+            assert!(told.contains("compare the clock, or have") && !told.contains("clock is right"), "{told}");
+        }
+    }
 }
