@@ -22,7 +22,7 @@ pub(crate) use dial::{Dialed, Dialer};
 pub(crate) use failure::DialError;
 pub(crate) use token::{Token, read_token};
 pub(crate) use trial::{OpenTrial, Word};
-pub(crate) use way::{ProxyError, Way, cannot_reach_hub, read_credentials, wants_credentials};
+pub(crate) use way::{ProxyError, Way, cannot_reach_hub, proxy_cannot_reach_hub, read_credentials, wants_credentials};
 
 /// The first ceiling of the back-off; each wait is drawn below its ceiling.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);

@@ -64,7 +64,7 @@ impl ProxyError {
     /// being restarted.
     pub(crate) fn is_answered(&self) -> bool {
         match self {
-            Self::Refused { status, .. } => !cannot_reach_hub(*status),
+            Self::Refused { status, .. } => !proxy_cannot_reach_hub(*status),
             Self::Tls { source, .. } => source.kind() == io::ErrorKind::InvalidData,
             Self::NoProxy { .. } => true,
             Self::Unreachable { .. } | Self::Silent { .. } => false,
@@ -72,7 +72,13 @@ impl ProxyError {
     }
 }
 
-/// Whether a proxy says that the place behind it is away (RFC 9110 sections 15.6.3 to 15.6.5).
+/// Whether a proxy's answer to a CONNECT says that the place behind it is away. tinyproxy says 500 of one that it cannot
+/// resolve or connect to.
+pub(crate) fn proxy_cannot_reach_hub(status: StatusCode) -> bool {
+    status == StatusCode::INTERNAL_SERVER_ERROR || cannot_reach_hub(status)
+}
+
+/// Whether a gateway says that the place behind it is away (RFC 9110 sections 15.6.3 to 15.6.5).
 pub(crate) fn cannot_reach_hub(status: StatusCode) -> bool {
     [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT].contains(&status)
 }
@@ -97,7 +103,7 @@ fn hint(status: StatusCode) -> &'static str {
     match status {
         status if wants_credentials(status) => ": it wants another user and password (--proxy-credentials)",
         StatusCode::FORBIDDEN => ": its rules do not allow a CONNECT to the hub's name and port",
-        status if cannot_reach_hub(status) => ": the proxy cannot reach the hub",
+        status if proxy_cannot_reach_hub(status) => ": the proxy cannot reach the hub",
         _ => "",
     }
 }
@@ -280,4 +286,21 @@ pub(crate) fn read_credentials(contents: &Contents, path: &str) -> Result<Secret
     let text = std::str::from_utf8(bytes).map_err(|_| format!("{path} is no text"))?;
     // An editor's last newline is no part of a password.
     credentials(text.trim_end_matches(['\r', '\n'])).map_err(|problem| format!("{path} {problem}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_cannot_connect_is_asked_again_soon_and_one_that_forbids_is_not() {
+        let refused = |status| ProxyError::Refused { proxy: "http://proxy:3128".to_owned(), status, reason: None };
+        // 500 is tinyproxy's, the others squid's and envoy's.
+        for status in [500, 502, 503, 504].map(|code| StatusCode::from_u16(code).expect("a status")) {
+            let error = refused(status);
+            assert!(!error.is_answered() && error.to_string().ends_with(": the proxy cannot reach the hub"), "{error}");
+            assert_eq!(cannot_reach_hub(status), status != StatusCode::INTERNAL_SERVER_ERROR, "{status} of a gateway");
+        }
+        assert!(refused(StatusCode::FORBIDDEN).is_answered());
+    }
 }

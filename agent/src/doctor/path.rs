@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::report::{Report, Step, Verdict};
 use super::{Patient, bounded};
 use crate::config::{HubProxy, Way};
-use crate::connect::{DialError, ProxyError, cannot_reach_hub, wants_credentials};
+use crate::connect::{DialError, ProxyError, proxy_cannot_reach_hub, wants_credentials};
 use http::StatusCode;
 
 impl Patient {
@@ -73,8 +73,11 @@ impl Patient {
                 "The resolver does not answer, so open UDP and TCP port 53 from here to the cluster's DNS (a NetworkPolicy?) or look whether it runs.",
             ),
             Err(error) => {
-                let behind_proxy =
-                    if whose == "the hub" { "; where only a proxy resolves it, give that by --https-proxy" } else { "" };
+                let behind_proxy = match &self.config.way {
+                    Way::Straight => "; where only a proxy resolves it, give that by --https-proxy".to_owned(),
+                    Way::Exempted { from, .. } => format!("; where only the proxy {from} resolves it, take it out of NO_PROXY"),
+                    Way::Proxy(_) => String::new(),
+                };
                 Verdict::failed(
                     format!("{name}, {whose}, was not found: {error}"),
                     format!("This network's DNS does not know {name}, so correct {flag} or have the name entered{behind_proxy}."),
@@ -122,7 +125,7 @@ fn proxy_failed(error: &ProxyError, hub: &str) -> Verdict {
         ProxyError::Refused { status, .. } if *status == StatusCode::FORBIDDEN => {
             format!("The proxy's rules forbid it, so have its people allow CONNECT to {hub}.")
         }
-        ProxyError::Refused { status, .. } if cannot_reach_hub(*status) => {
+        ProxyError::Refused { status, .. } if proxy_cannot_reach_hub(*status) => {
             format!(
                 "The proxy works and cannot reach the hub, so look whether the hub runs and have the proxy's people open its way to {hub}."
             )
@@ -159,5 +162,18 @@ fn proxy_tls_failed(failure: Failure) -> &'static str {
         Failure::Broken => {
             "The proxy cuts the handshake, so write http:// if it is spoken to plainly, or have its people look at its log."
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_cannot_connect_is_not_told_to_be_no_proxy() {
+        let proxy = "http://proxy:3128".to_owned();
+        let refused = ProxyError::Refused { proxy, status: StatusCode::INTERNAL_SERVER_ERROR, reason: None };
+        let told = format!("{:?}", proxy_failed(&refused, "hub:8443"));
+        assert!(told.contains("The proxy works and cannot reach the hub"), "{told}");
     }
 }

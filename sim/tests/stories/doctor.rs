@@ -410,3 +410,13 @@ fn a_hub_and_a_proxy_that_are_silent_in_the_handshake() {
         only(&examined, "proxy", "the TLS handshake took too long", "have its people look whether it hangs")
     });
 }
+
+#[test]
+fn a_name_that_only_the_proxy_knows_whose_use_is_excepted() {
+    let way = Way::Exempted { from: "http://proxy:3128".parse().expect("a proxy"), by: "NO_PROXY has hub".to_owned() };
+    one(|c| c.with(|config| config.way = way)).tell(async |s: Story| {
+        let _lost = s.lose_name("edge-1", "hub");
+        let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
+        only(&examined, "DNS", "hub, the hub, was not found", "take it out of NO_PROXY")
+    });
+}
