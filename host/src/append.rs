@@ -15,4 +15,12 @@ pub trait Append: Send + Sync {
     fn append(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>>;
     /// Resolves when all that was appended would outlive a loss of power.
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>>;
+    /// Whether its path still names it and it is as long as it was: not so once somebody has moved, removed or emptied it.
+    /// Always so where there is no path.
+    ///
+    /// # Errors
+    /// What kept that from being found out.
+    fn is_in_place(&self) -> BoxFuture<'_, io::Result<bool>> {
+        Box::pin(async { Ok(true) })
+    }
 }

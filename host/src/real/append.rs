@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::local::{PRIVATE, sync_folder};
@@ -38,7 +38,7 @@ pub(super) fn open(path: &Path) -> io::Result<Box<dyn Append>> {
         fs::TryLockError::Error(error) => error,
     })?;
     sync_folder(path)?;
-    Ok(Box::new(RealAppend { file: Arc::new(file), n_bytes: opened.len() }))
+    Ok(Box::new(RealAppend { file: Arc::new(file), path: path.to_owned(), n_bytes: opened.len() }))
 }
 
 fn irregular() -> io::Error {
@@ -76,6 +76,7 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<String>> {
 
 struct RealAppend {
     file: Arc<File>,
+    path: PathBuf,
     n_bytes: u64,
 }
 
@@ -109,6 +110,18 @@ impl Append for RealAppend {
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {
         let file = self.file.clone();
         Box::pin(beside(move || file.sync_data()))
+    }
+
+    fn is_in_place(&self) -> BoxFuture<'_, io::Result<bool>> {
+        let (file, path, n_bytes) = (self.file.clone(), self.path.clone(), self.n_bytes);
+        Box::pin(beside(move || {
+            let opened = file.metadata()?;
+            match fs::symlink_metadata(&path) {
+                Ok(named) => Ok((opened.dev(), opened.ino()) == (named.dev(), named.ino()) && opened.len() >= n_bytes),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            }
+        }))
     }
 }
 
@@ -209,10 +222,37 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_disk_is_an_error_and_nothing_of_the_bytes_stays() {
-        let mut full =
-            RealAppend { file: Arc::new(OpenOptions::new().append(true).open("/dev/full").expect("there")), n_bytes: 0 };
+        let path = PathBuf::from("/dev/full");
+        let file = Arc::new(OpenOptions::new().append(true).open(&path).expect("there"));
+        let mut full = RealAppend { file, path, n_bytes: 0 };
         let error = full.append(b"one\n".to_vec()).await.expect_err("no room");
         assert_eq!((error.kind(), full.n_bytes()), (io::ErrorKind::StorageFull, 0));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_moved_removed_replaced_or_emptied_is_not_in_its_place() {
+        type Change = fn(&Path);
+        let changes: [(Change, bool); 5] = [
+            (|_| {}, true),
+            (|path| fs::rename(path, path.with_extension("1")).expect("moved"), false),
+            (|path| fs::remove_file(path).expect("removed"), false),
+            (
+                |path| {
+                    fs::copy(path, path.with_extension("new")).expect("copied");
+                    fs::rename(path.with_extension("new"), path).expect("replaced");
+                },
+                false,
+            ),
+            (|path| File::options().write(true).open(path).expect("there").set_len(0).expect("emptied"), false),
+        ];
+        for (n, (change, is_in_place)) in changes.into_iter().enumerate() {
+            let dir = tempfile::tempdir().expect("a folder");
+            let path = dir.path().join("audit.log");
+            let mut file = open(&path).expect("made");
+            file.append(b"one\n".to_vec()).await.expect("written");
+            change(&path);
+            assert_eq!(file.is_in_place().await.expect("known"), is_in_place, "{n}");
+        }
     }
 
     #[test]

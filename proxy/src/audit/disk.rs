@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -17,14 +17,18 @@ pub(super) struct Disk {
     born: Instant,
 }
 
+type Content = Arc<Mutex<Vec<u8>>>;
+
 #[derive(Default)]
 struct Shared {
-    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// By name; who has a file open has it also when the name is gone.
+    files: Mutex<BTreeMap<String, Content>>,
     /// Bytes for which there is room.
     room: Mutex<Option<usize>>,
     skew_s: AtomicU64,
     chance: AtomicU64,
     n_syncs: AtomicU64,
+    renames_fail: AtomicBool,
     /// What a loss of power would leave.
     synced: Mutex<BTreeMap<String, Vec<u8>>>,
 }
@@ -40,15 +44,27 @@ impl Disk {
     }
 
     pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        self.lock().clone()
+        self.lock().iter().map(|(path, content)| (path.clone(), bytes(content).clone())).collect()
     }
 
     pub(super) fn set_files(&self, files: BTreeMap<String, Vec<u8>>) {
-        *self.lock() = files;
+        *self.lock() = files.into_iter().map(|(path, content)| (path, Arc::new(Mutex::new(content)))).collect();
     }
 
     pub(super) fn write(&self, path: &str, content: &[u8]) {
-        self.lock().insert(path.to_owned(), content.to_vec());
+        self.lock().insert(path.to_owned(), Arc::new(Mutex::new(content.to_vec())));
+    }
+
+    /// Takes a file's name away, or gives it another, behind the back of who writes it.
+    pub(super) fn move_away(&self, from: &str, to: Option<&str>) {
+        let mut files = self.lock();
+        let content = files.remove(from).expect("a file");
+        files.extend(to.map(|to| (to.to_owned(), content)));
+    }
+
+    /// Has the next rename happen, and fail all the same.
+    pub(super) fn fail_rename(&self) {
+        self.shared.renames_fail.store(true, Ordering::Relaxed);
     }
 
     /// Gives it room for so many bytes more; none = for all.
@@ -70,7 +86,7 @@ impl Disk {
         self.shared.synced.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned().unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Content>> {
         self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,12 +105,12 @@ impl System for Disk {
     }
 
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
-        self.lock().get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.lock().get(path).map(|content| bytes(content).clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn append_to<'a>(&'a self, path: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Append>>> {
-        self.lock().entry(path.to_owned()).or_default();
-        let open = Open { disk: self.clone(), path: path.to_owned() };
+        let content = self.lock().entry(path.to_owned()).or_default().clone();
+        let open = Open { disk: self.clone(), path: path.to_owned(), content };
         Box::pin(async { Ok(Box::new(open) as Box<dyn Append>) })
     }
 
@@ -106,9 +122,14 @@ impl System for Disk {
 
     fn rename_file<'a>(&'a self, from: &'a str, to: &'a str) -> BoxFuture<'a, io::Result<()>> {
         let mut files = self.lock();
-        let content = files.remove(from);
-        files.insert(to.to_owned(), content.expect("a file to rename"));
-        Box::pin(async { Ok(()) })
+        let result = match files.remove(from) {
+            None => Err(io::ErrorKind::NotFound.into()),
+            Some(content) => {
+                files.insert(to.to_owned(), content);
+                if self.shared.renames_fail.swap(false, Ordering::Relaxed) { Err(io::Error::other("a folder")) } else { Ok(()) }
+            }
+        };
+        Box::pin(async { result })
     }
 
     fn discard_file<'a>(&'a self, path: &'a str) -> BoxFuture<'a, io::Result<()>> {
@@ -131,15 +152,16 @@ impl System for Disk {
     }
 }
 
-/// A file that is appended to by its name, as a file that was renamed is not.
+/// A file that is appended to, whatever its name has become.
 struct Open {
     disk: Disk,
     path: String,
+    content: Content,
 }
 
 impl Append for Open {
     fn n_bytes(&self) -> u64 {
-        self.disk.lock().get(&self.path).map_or(0, |content| content.len() as u64)
+        bytes(&self.content).len() as u64
     }
 
     fn append(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
@@ -148,7 +170,7 @@ impl Append for Open {
             Some(room) if *room < bytes.len() => Err(io::ErrorKind::StorageFull.into()),
             room => {
                 room.iter_mut().for_each(|room| *room -= bytes.len());
-                self.disk.lock().get_mut(&self.path).expect("an open file").extend_from_slice(&bytes);
+                self::bytes(&self.content).extend_from_slice(&bytes);
                 Ok(())
             }
         };
@@ -160,4 +182,13 @@ impl Append for Open {
         *self.disk.shared.synced.lock().unwrap_or_else(PoisonError::into_inner) = self.disk.files();
         Box::pin(async { Ok(()) })
     }
+
+    fn is_in_place(&self) -> BoxFuture<'_, io::Result<bool>> {
+        let is_in_place = self.disk.lock().get(&self.path).is_some_and(|named| Arc::ptr_eq(named, &self.content));
+        Box::pin(async move { Ok(is_in_place) })
+    }
+}
+
+fn bytes(content: &Content) -> MutexGuard<'_, Vec<u8>> {
+    content.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -108,6 +108,14 @@ impl Place {
         Ok(rotated)
     }
 
+    /// Gives the file, which begins with `seq`, the name of those that were before; that it is gone already is no error.
+    pub(super) async fn put_aside(&self, host: &Host, seq: u64) -> io::Result<()> {
+        match host.rename_file(&self.path, &self.free_path(host, seq)?).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
     /// A name for the file that begins with `seq`, which no file has.
     pub(super) fn free_path(&self, host: &Host, seq: u64) -> io::Result<String> {
         let taken = self.rotated(host)?;

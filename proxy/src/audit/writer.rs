@@ -324,18 +324,37 @@ impl Writer {
     /// Has a file open that has room, and the files before it as many as there may be.
     async fn open_file(&mut self) -> io::Result<()> {
         let Target::File { place, file, first_seq, bytes_max, .. } = &mut self.target else { return Ok(()) };
-        if let Some(full) = file.as_mut().filter(|file| file.n_bytes() >= *bytes_max) {
-            full.sync().await?;
-            self.host.rename_file(&place.path, &place.free_path(&self.host, *first_seq)?).await?;
+        if let Some(open) = file.as_mut() {
+            let is_in_place = open.is_in_place().await?;
+            if is_in_place && open.n_bytes() < *bytes_max {
+                return Ok(());
+            }
+            let synced = open.sync().await;
+            if is_in_place {
+                synced?;
+                place.put_aside(&self.host, *first_seq).await?;
+            } else {
+                // Where it went is for whoever took it; what follows names its last record all the same.
+                tracing::warn!(
+                    file = place.path,
+                    ?synced,
+                    "the audit log's file was moved, removed or emptied: a new one begins"
+                );
+            }
             *file = None;
         }
-        if file.is_some() {
-            return Ok(());
+        let mut opened = self.host.append_to(&place.path).await?;
+        if opened.n_bytes() > 0 {
+            // A copy of ours, or somebody else's file: no record is put behind what we did not write.
+            drop(opened);
+            place.put_aside(&self.host, *first_seq).await?;
+            opened = self.host.append_to(&place.path).await?;
         }
         let before = place.rotated(&self.host)?;
-        *file = Some(self.host.append_to(&place.path).await?);
+        *file = Some(opened);
+        let last = before.last().filter(|last| last.seq == *first_seq);
+        let after = last.map(|last| Place { path: last.path.clone() }.name().to_owned()).unwrap_or_default();
         *first_seq = self.chain.head.seq + 1;
-        let after = before.last().map(|last| Place { path: last.path.clone() }.name().to_owned()).unwrap_or_default();
         self.begin_file(&after, before);
         Ok(())
     }

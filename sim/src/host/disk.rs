@@ -13,7 +13,8 @@ use crate::seed::Dice;
 
 /// A disk, a clock and dice.
 pub struct Disk {
-    files: Mutex<BTreeMap<String, File>>,
+    /// By name; who has a file open has it also when the name is gone.
+    files: Mutex<BTreeMap<String, Arc<Mutex<File>>>>,
     is_full: Mutex<bool>,
     /// How far the wall clock is ahead of the world's, in milliseconds.
     skew_ms: Mutex<i64>,
@@ -37,7 +38,8 @@ impl Disk {
 
     /// Writes a file whole.
     pub fn write(&self, path: &str, content: &[u8]) {
-        lock(&self.files).insert(path.to_owned(), File { content: content.to_vec(), n_synced: content.len() });
+        let file = File { content: content.to_vec(), n_synced: content.len() };
+        lock(&self.files).insert(path.to_owned(), Arc::new(Mutex::new(file)));
     }
 
     /// Removes a file, if it is there.
@@ -47,7 +49,7 @@ impl Disk {
 
     /// The content of a file, if it is there.
     pub fn read(&self, path: &str) -> Option<Vec<u8>> {
-        lock(&self.files).get(path).map(|file| file.content.clone())
+        lock(&self.files).get(path).map(|file| lock(file).content.clone())
     }
 
     /// The names of the files in a folder, sorted.
@@ -68,12 +70,14 @@ impl Disk {
 
     /// The power goes: of what was appended and not synced, the dice say how much is left.
     pub(crate) fn lose_power(&self) {
-        for file in lock(&self.files).values_mut() {
+        for file in lock(&self.files).values() {
+            let mut file = lock(file);
             let n_unsynced = file.content.len() - file.n_synced;
             // Files that nobody appends to cost no dice, so that other stories stay what they are.
             if n_unsynced > 0 {
                 let n_left = usize::try_from(self.roll()).unwrap_or(usize::MAX) % (n_unsynced + 1);
-                file.content.truncate(file.n_synced + n_left);
+                let n_bytes = file.n_synced + n_left;
+                file.content.truncate(n_bytes);
             }
         }
     }
@@ -89,7 +93,11 @@ impl Disk {
         if skew_ms < 0 { now - skew } else { now + skew }
     }
 
-    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+    /// Gives a file another name, which none has.
+    ///
+    /// # Errors
+    /// That there is no such file, or one with that name.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut files = lock(&self.files);
         if files.contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -99,21 +107,22 @@ impl Disk {
         Ok(())
     }
 
-    /// Opens a file to append to. Whoever has it open goes by its name: nothing here renames a file that it still writes.
+    /// Opens a file to append to.
     pub(super) fn append_to(self: &Arc<Self>, path: &str) -> Box<dyn Append> {
-        lock(&self.files).entry(path.to_owned()).or_default();
-        Box::new(Appended { disk: self.clone(), path: path.to_owned() })
+        let file = lock(&self.files).entry(path.to_owned()).or_default().clone();
+        Box::new(Appended { disk: self.clone(), path: path.to_owned(), file })
     }
 }
 
 struct Appended {
     disk: Arc<Disk>,
     path: String,
+    file: Arc<Mutex<File>>,
 }
 
 impl Append for Appended {
     fn n_bytes(&self) -> u64 {
-        lock(&self.disk.files).get(&self.path).map_or(0, |file| file.content.len() as u64)
+        lock(&self.file).content.len() as u64
     }
 
     fn append(&mut self, bytes: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
@@ -121,19 +130,21 @@ impl Append for Appended {
             if *lock(&self.disk.is_full) {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            let mut files = lock(&self.disk.files);
-            files.get_mut(&self.path).ok_or(io::ErrorKind::NotFound)?.content.extend_from_slice(&bytes);
+            lock(&self.file).content.extend_from_slice(&bytes);
             Ok(())
         })
     }
 
     fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
-            let mut files = lock(&self.disk.files);
-            let file = files.get_mut(&self.path).ok_or(io::ErrorKind::NotFound)?;
+            let mut file = lock(&self.file);
             file.n_synced = file.content.len();
             Ok(())
         })
+    }
+
+    fn is_in_place(&self) -> BoxFuture<'_, io::Result<bool>> {
+        Box::pin(async move { Ok(lock(&self.disk.files).get(&self.path).is_some_and(|named| Arc::ptr_eq(named, &self.file))) })
     }
 }
 

@@ -253,6 +253,28 @@ fn while_nothing_can_be_recorded_reading_goes_on_and_nothing_else_and_no_record_
 }
 
 #[test]
+fn a_log_that_is_moved_away_goes_on_in_a_new_file_and_both_are_verified() {
+    world(|_| {}).tell(async |s: Story| {
+        for end in ENDS {
+            s.kubectl().get("edge-1", PODS).await?.expect(StatusCode::OK)?;
+            s.pass(WRITTEN).await;
+            // The name that a rotation would give it: so `verify` finds it.
+            s.machine(end).disk().rename(LOG, &format!("{LOG}.00000000000000000001"))?;
+            s.kubectl().post("edge-1", PODS, pod(&format!("of-{}", end.len()))).await?.expect(StatusCode::CREATED)?;
+            s.pass(WRITTEN).await;
+            let begins = files(&s, end).last().is_some_and(|text| text.contains("\"kind\":\"file\""));
+            anyhow::ensure!(begins, "{:#?}", files(&s, end));
+        }
+        s.pass(PROVED).await;
+        let desk = Desk::with(&s)?;
+        for [end, other] in [ENDS, [ENDS[1], ENDS[0]]] {
+            desk.verified(end, &["--key", &desk.key(end), "--against", &desk.log(other)])?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn who_is_set_to_go_on_goes_on_and_says_so() {
     world(|audit| audit.unwritable = Unwritable::GoOn).tell(async |s: Story| {
         s.expect_error("the audit log cannot be written");

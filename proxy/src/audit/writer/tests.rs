@@ -6,6 +6,7 @@ use http::Method;
 use tokio::time::advance;
 
 use super::*;
+use crate::audit::chain::Hash;
 use crate::audit::disk::Disk;
 use crate::audit::{Asked, AuditConfig, Kind, Outcome};
 use crate::request::RequestInfo;
@@ -143,6 +144,57 @@ async fn a_crash_between_two_files_or_in_a_first_record_is_recovered_from() {
     let (log, _) = begin(&disk, None).await;
     log.close().await;
     assert!(lines(&disk)[0].starts_with("{\"seq\":1,"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_the_file_away_gets_no_later_record_with_it() {
+    type Taking = fn(&Disk);
+    let takings: [Taking; 4] = [
+        |disk| disk.move_away(LOG, None),
+        |disk| disk.move_away(LOG, Some("/audit/log.1")),
+        // As an editor does, and as a copy that is put in the file's place.
+        |disk| disk.write(LOG, &disk.files()[LOG]),
+        |disk| disk.write(LOG, b"something else"),
+    ];
+    for (n, taking) in takings.into_iter().enumerate() {
+        let disk = Disk::new();
+        let (log, _) = begin(&disk, None).await;
+        leave(&log, 1);
+        sleep_of(LINGER).await;
+        let head = lines(&disk).last().map(|line| Hash::of(line.as_bytes()).to_string()).expect("a record");
+        taking(&disk);
+        let taken: Vec<_> = disk.files().into_iter().filter(|(path, _)| path != LOG).collect();
+        leave(&log, 2);
+        sleep_of(LINGER).await;
+        assert_eq!(kinds(&disk), ["file", "request"], "{n}");
+        assert!(lines(&disk)[0].contains(&head), "{n}: the new file does not name what was taken");
+        assert!(taken.iter().all(|(path, content)| disk.files()[path] == *content), "{n}");
+        assert!(!is_forbidden(&log), "{n}");
+        log.close().await;
+        if n == 3 {
+            assert_eq!(disk.files()["/audit/log.00000000000000000001"], b"something else");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_renamed_at_its_limit_and_fails_all_the_same_is_gone_on_from() {
+    let disk = Disk::new();
+    let host = disk.host();
+    let config = AuditConfig { file_bytes_max: 4096, n_files: 0, ..AuditConfig::new(LOG) };
+    let (log, writer) = config.open(&host, &PROGRAM).await.expect("open");
+    host.spawn("audit log", writer.run());
+    disk.fail_rename();
+    for n in 0..30 {
+        leave(&log, n);
+        sleep_of(LINGER).await;
+    }
+    sleep_of(2 * RETRY_INTERVAL).await;
+    assert!(!is_forbidden(&log));
+    assert!(disk.files().contains_key("/audit/log.00000000000000000001"));
+    log.close().await;
+    let all: Vec<_> = disk.files().into_values().collect();
+    assert_eq!(String::from_utf8_lossy(&all.concat()).matches("\"kind\":\"request\"").count(), 30);
 }
 
 #[tokio::test(start_paused = true)]
