@@ -48,7 +48,7 @@ impl FromStr for Hash {
     }
 }
 
-fn is_hex(digit: &u8) -> bool {
+pub(super) fn is_hex(digit: &u8) -> bool {
     matches!(digit, b'0'..=b'9' | b'a'..=b'f')
 }
 

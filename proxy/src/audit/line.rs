@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::chain::{ChainId, Hash, Head};
+use super::chain::{ChainId, Hash, Head, is_hex};
 use super::record::Recovered;
 
 /// No line of ours is longer: a request has 13 texts of 512 bytes, each of which may become six in JSON; a checkpoint has at
@@ -111,6 +111,21 @@ struct RawRecovered {
     torn_bytes: u64,
 }
 
+impl RawRecovered {
+    /// Only what is as we write it: `verify` prints some of it, on somebody's terminal.
+    fn read(self) -> Option<Recovered> {
+        let Self { file, chain, seq, hash, torn_bytes } = self;
+        chain.parse::<ChainId>().ok()?;
+        hash.parse::<Hash>().ok()?;
+        Some(Recovered { file, chain, seq, hash, torn_bytes })
+    }
+}
+
+/// The first 32 bits of a key's SHA-256.
+fn is_key_id(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|digit| is_hex(&digit))
+}
+
 #[derive(Deserialize)]
 struct RawPeer {
     #[serde(default)]
@@ -124,13 +139,10 @@ impl Raw<'_> {
         let kind = match &*self.kind {
             "chain" => Kind::Chain {
                 chain: chain?,
-                recovered: self.recovered.map(|RawRecovered { file, chain, seq, hash, torn_bytes }| Recovered {
-                    file,
-                    chain,
-                    seq,
-                    hash,
-                    torn_bytes,
-                }),
+                recovered: match self.recovered {
+                    Some(recovered) => Some(recovered.read()?),
+                    None => None,
+                },
             },
             "file" => Kind::File { chain: chain? },
             "start" => Kind::Start,
@@ -139,6 +151,9 @@ impl Raw<'_> {
             "close" => Kind::Close,
             "checkpoint" => {
                 let heads = self.peers.into_iter().filter_map(|peer| Some((peer.head.parse().ok()?, peer.cluster)));
+                if !self.key.as_deref().is_none_or(is_key_id) {
+                    return None;
+                }
                 Kind::Checkpoint { key: self.key, heads: heads.collect() }
             }
             "lost" => Kind::Lost { n: self.n? },
@@ -161,6 +176,13 @@ mod tests {
         let good = format!("{{\"seq\":1,\"prev\":\"{zeros}\",\"time\":\"2026-01-01T00:00:00.000Z\",\"kind\":\"end\"}}");
         let line = Line::parse(good.as_bytes()).expect("a record");
         assert_eq!((line.seq, line.prev, line.kind, line.hash), (1, Hash::NONE, Kind::End, Hash::of(good.as_bytes())));
+        let recovered = |chain: &str, hash: &str| {
+            let named = format!("\"file\":\"f\",\"chain\":\"{chain}\",\"seq\":1,\"hash\":\"{hash}\",\"torn_bytes\":0");
+            format!("\"chain\",\"chain\":\"00000000000000ff\",\"recovered\":{{{named}}}")
+        };
+        for right in [recovered("00000000000000ff", &zeros), "\"checkpoint\",\"key\":\"0123abcd\"".to_owned()] {
+            assert!(Line::parse(good.replace("\"end\"", &right).as_bytes()).is_ok(), "{right}");
+        }
         let long = format!("{}{}", good, " ".repeat(LINE_BYTES_MAX));
         for (bytes, flaw) in [
             (long.into_bytes(), Flaw::TooLong),
@@ -171,6 +193,9 @@ mod tests {
             (good.replace("\"end\"", "\"eggs\"").into_bytes(), Flaw::NoRecord),
             (good.replace("\"end\"", "\"file\"").into_bytes(), Flaw::NoRecord),
             (good.replace("2026", "year").into_bytes(), Flaw::NoRecord),
+            (good.replace("\"end\"", "\"checkpoint\",\"key\":\"\\u001b[2Jxxxx\"").into_bytes(), Flaw::NoRecord),
+            (good.replace("\"end\"", &recovered("\\nverified: all", &zeros)).into_bytes(), Flaw::NoRecord),
+            (good.replace("\"end\"", &recovered("00000000000000ff", "\\u001b[2J")).into_bytes(), Flaw::NoRecord),
             (good.replace(&zeros, &zeros[1..]).into_bytes(), Flaw::NoRecord),
             (good.replace("\"seq\":1", "\"seq\":-1").into_bytes(), Flaw::NoRecord),
             (format!("{good}{good}").into_bytes(), Flaw::NoRecord),

@@ -52,7 +52,8 @@ const CORPUS: &[(&str, Tampering, Sign, &str)] = &[
     ("a signature is changed", |f| f.change_checkpoint("\"hmac\":\"", "0"), Sign::Forged, "checkpoint"),
     ("a checkpoint is changed", |f| f.change_checkpoint("\"time\":\"", "1"), Sign::Forged, "checkpoint"),
     ("a checkpoint loses its signature", |f| f.unsign(), Sign::Unsigned, "checkpoint"),
-    ("a checkpoint names another key", |f| f.change_checkpoint("\"key\":\"", "x"), Sign::UnknownKey, "checkpoint"),
+    ("a checkpoint names another key", |f| f.change_checkpoint("\"key\":\"", "0"), Sign::UnknownKey, "checkpoint"),
+    ("a checkpoint's key is no key's name", |f| f.change_checkpoint("\"key\":\"", "x"), Sign::Garbage, "checkpoint"),
     ("history is written anew without the key", |f| f.rewrite(), Sign::Forged, "checkpoint"),
 ];
 
@@ -69,6 +70,28 @@ fn every_tampering_is_found_and_named() {
             finding.sign == *sign && spot.as_ref().is_none_or(|spot| *spot == finding.spot.to_string())
         };
         assert!(report.findings.iter().any(is_found), "{what}: {sign:?} at {spot:?} not in\n{report}");
+    }
+}
+
+#[test]
+fn nothing_of_a_forged_file_reaches_the_terminal_as_it_stands() {
+    let (files, _) = produced();
+    let forgeries: [(usize, &str, &str); 2] = [
+        (files.crashed() + 1, "\"recovered\":{\"file\":\"log.", "\"recovered\":{\"chain\":\"\\u001b[2J\\nverified\",\"x\":\""),
+        (files.checkpoint().0, "\"key\":\"", "\"key\":\"\\u001b[2J\\nverified: records 1"),
+    ];
+    for (file, from, to) in forgeries {
+        let mut forged = files.clone();
+        let n = forged.lines(file).iter().position(|line| String::from_utf8_lossy(line).contains(from)).expect("a line");
+        forged.change(file, n, from, to);
+        if from.contains("recovered") {
+            let text = String::from_utf8(forged.lines(file)[n].clone()).expect("text");
+            let (before, after) = text.rsplit_once("\"chain\":\"").expect("the chain before");
+            forged.lines(file)[n] = format!("{before}\"file\":\"{after}").into_bytes();
+        }
+        assert_ne!(forged.0, files.0);
+        let told = forged.judged(&[], &[]).to_string();
+        assert!(told.contains("NOT verified") && !told.contains('\u{1b}') && !told.contains("\nverified"), "{told:?}");
     }
 }
 
