@@ -18,13 +18,21 @@ pub(super) struct Evidence {
     ours: BTreeSet<ChainId>,
     heads: BTreeMap<(ChainId, u64), Vec<(Hash, Source)>>,
     n_heads: usize,
-    n_foreign: usize,
+    /// What is told of chains that are not here, by the cluster that it is told under, which is empty for a hub.
+    foreign: BTreeMap<String, Foreign>,
+    /// The clusters under which one of ours is told.
+    our_clusters: BTreeSet<String>,
+    /// Foreign heads for which there was no room.
+    n_unlooked: usize,
     n_dropped: usize,
     n_flawed: usize,
     sources: Vec<String>,
-    /// Of a chain that should be ours and is not here.
+    /// Of the command line, and not here.
     missing: Vec<(Head, Spot)>,
 }
+
+/// Chains of one place that are not here: the furthest head of each, and where it is told.
+type Foreign = BTreeMap<ChainId, (Head, Source)>;
 
 /// A file that has the head, or the command line, and the line.
 #[derive(Clone, Copy)]
@@ -40,7 +48,9 @@ impl Evidence {
             ours,
             heads: BTreeMap::new(),
             n_heads: 0,
-            n_foreign: 0,
+            foreign: BTreeMap::new(),
+            our_clusters: BTreeSet::new(),
+            n_unlooked: 0,
             n_dropped: 0,
             n_flawed: 0,
             sources: Vec::new(),
@@ -55,11 +65,10 @@ impl Evidence {
         evidence
     }
 
-    /// Takes the heads of our chains from a file of the other end.
+    /// Takes the heads from a file of the other end.
     pub(super) fn read(&mut self, host: &Host, path: &str) -> io::Result<()> {
         let file = self.sources.len();
         self.sources.push(path.to_owned());
-        let mut knows_us = false;
         lines::read(host, path, |raw| {
             let heads = match Line::parse(raw.bytes) {
                 Ok(Line { kind: Kind::Checkpoint { heads, .. }, .. }) => heads,
@@ -70,18 +79,28 @@ impl Evidence {
                 }
             };
             for (head, cluster) in heads {
-                let is_ours = self.ours.contains(&head.chain);
-                knows_us |= is_ours;
-                if is_ours {
-                    self.keep(head, Source { file: Some(file), line: raw.number });
-                } else if cluster.is_empty() && knows_us {
-                    // An agent has one hub: a chain that it knew after one of ours was the hub's too.
-                    self.missing.push((head, Spot { file: path.to_owned(), line: raw.number }));
+                let source = Source { file: Some(file), line: raw.number };
+                if self.ours.contains(&head.chain) {
+                    self.our_clusters.insert(cluster);
+                    self.keep(head, source);
                 } else {
-                    self.n_foreign += 1;
+                    self.keep_foreign(head, cluster, source);
                 }
             }
         })
+    }
+
+    fn keep_foreign(&mut self, head: Head, cluster: String, source: Source) {
+        let chains = self.foreign.entry(cluster).or_default();
+        match chains.get_mut(&head.chain) {
+            Some(known) if known.0.seq < head.seq => *known = (head, source),
+            Some(_) => {}
+            None if self.n_heads == HEADS_MAX => self.n_unlooked += 1,
+            None => {
+                self.n_heads += 1;
+                chains.insert(head.chain, (head, source));
+            }
+        }
     }
 
     fn keep(&mut self, head: Head, source: Source) {
@@ -140,9 +159,10 @@ impl Evidence {
                 );
             }
         }
+        self.judge_foreign(chains.values().map(|(first, ..)| *first).min().unwrap_or_default(), report);
         for (n, words) in [
             (n_before, "known heads lie before the first record that is there"),
-            (self.n_foreign, "heads of other chains in --against were not looked at"),
+            (self.n_unlooked, "heads of other chains in --against were too many to be kept, and were not looked at"),
             (self.n_dropped, "heads in --against were too many to be kept, and were not looked at"),
             (self.n_flawed, "lines in --against are no records: verify those files too"),
         ] {
@@ -150,6 +170,45 @@ impl Evidence {
                 report.fact(format!("{n} {words}"));
             }
         }
+    }
+
+    /// Chains that are told and not here. `first` is our first record: what was before it may have been removed.
+    fn judge_foreign(&self, first: u64, report: &mut Report) {
+        // An agent has one hub, and numbers run through all of its chains.
+        let of_hub = self.foreign.get("").into_iter().flat_map(BTreeMap::values);
+        for (head, source) in of_hub.filter(|(head, _)| head.seq >= first) {
+            let words = format!("names record {} of chain {}, of which nothing is in these files", head.seq, head.chain);
+            report.find(self.spot(*source), Sign::Truncated, words);
+        }
+        let clusters = || self.foreign.iter().filter(|(cluster, _)| !cluster.is_empty());
+        for (cluster, chains) in clusters().filter(|(cluster, _)| self.our_clusters.contains(*cluster)) {
+            // A cluster may have several agents, each with a log of its own.
+            for (head, source) in chains.values().filter(|(head, _)| head.seq >= first) {
+                report.fact(format!(
+                    "{} names record {} of chain {} of cluster {cluster:?}, of which nothing is in these files: it is of \
+                     another agent, or of a log that was deleted",
+                    self.spot(*source),
+                    head.seq,
+                    head.chain
+                ));
+            }
+        }
+        // Of the hub's files all clusters but one are somebody else's; that none is ours is no such thing.
+        if let Some((cluster, (_, source))) = clusters().find_map(|(cluster, chains)| Some((cluster, chains.values().next()?)))
+            && self.our_clusters.is_empty()
+        {
+            let words = format!(
+                "names chains of {} clusters, {cluster:?} among them, and none of these files: they are of another \
+                 cluster, newer than all that was told, or begun anew after a log was deleted",
+                clusters().count()
+            );
+            report.find(self.spot(*source), Sign::Truncated, words);
+        }
+    }
+
+    fn spot(&self, source: Source) -> Spot {
+        let file = source.file.and_then(|file| self.sources.get(file)).cloned();
+        Spot { file: file.unwrap_or_else(|| "--head".to_owned()), line: source.line }
     }
 
     /// Whether anything is known of a chain, and up to where.

@@ -145,6 +145,39 @@ fn the_other_ends_checkpoints_prove_what_was_cut_off() {
 }
 
 #[test]
+fn a_log_that_was_deleted_whole_is_found_with_the_other_ends_file() {
+    let (files, _) = produced();
+    let (old, seq) = ("00000000000000aa", files.judged(&[], &[]).n_records);
+    let zeros = "0".repeat(64);
+    let ours = files.head_at(files.0.len() - 1).to_string();
+    let [of_old, before] = [seq, 1].map(|seq| format!("{old}:{seq}:{zeros}"));
+    let told = |cluster: &str, heads: &[&str]| {
+        let heads: Vec<_> = heads.iter().map(|head| (cluster, *head)).collect();
+        files.judged(&[], &other_end_that_knows_of(&heads))
+    };
+    // An agent's file, which knows one hub: whatever the order in which it was told of its chains, and of the old one alone.
+    for heads in [&[&*of_old, &*ours][..], &[&ours, &of_old], &[&of_old]] {
+        let report = told("", heads);
+        let is_found = report.findings.iter().any(|finding| finding.sign == Sign::Truncated && finding.words.contains(old));
+        assert!(is_found && report.n_findings() == 1, "{report}");
+    }
+    // What may have been removed to keep few files is no alarm.
+    let mut kept = files.clone();
+    kept.0.remove(0);
+    let report = kept.judged(&[], &other_end_that_knows_of(&[("", &before), ("", &ours)]));
+    assert!(!report.to_string().contains(old), "{report}");
+    // A hub's file, which may know several agents of a cluster.
+    let report = told("edge-1", &[&of_old, &ours]);
+    assert_eq!(report.n_findings(), 0, "{report}");
+    assert!(report.facts.iter().any(|fact| fact.contains(old) && fact.contains("a log that was deleted")), "{report}");
+    let report = told("edge-1", &[&of_old]);
+    assert!(report.findings.iter().any(|finding| finding.sign == Sign::Truncated), "{report}");
+    // Other clusters are not asked about.
+    let report = files.judged(&[], &other_end_that_knows_of(&[("edge-1", &ours), ("edge-2", &of_old)]));
+    assert!(report.n_findings() == 0 && !report.to_string().contains(old), "{report}");
+}
+
+#[test]
 fn files_that_were_removed_to_keep_few_are_no_alarm() {
     let disk = run(async |disk| {
         let config = AuditConfig { n_files: 2, file_bytes_max: 4096, ..config() };
@@ -481,17 +514,24 @@ fn produced() -> (Files, Head) {
 }
 
 fn other_end_that_knows(head: &str) -> Vec<u8> {
-    struct Knowing(String);
+    other_end_that_knows_of(&[("edge-1", head)])
+}
+
+/// The file of an end that was told these heads, one behind another.
+fn other_end_that_knows_of(heads: &[(&str, &str)]) -> Vec<u8> {
+    struct Knowing(Vec<PeerHead>);
     impl Peers for Knowing {
         fn heads(&self) -> Vec<PeerHead> {
-            vec![PeerHead { cluster: "edge-1".into(), name: "postern-agent".into(), note: self.0.clone() }]
+            self.0.clone()
         }
         fn tell(&self, _: &str) {}
     }
+    let peer = |&(cluster, head): &(&str, &str)| PeerHead { cluster: cluster.into(), name: "postern".into(), note: head.into() };
+    let heads: Vec<_> = heads.iter().map(peer).collect();
     let disk = run(async |disk| {
         let host = disk.host();
         let (log, writer) = config().open(&host, &PROGRAM).await.expect("open");
-        host.spawn("audit log", writer.with_peers(std::sync::Arc::new(Knowing(head.to_owned()))).run());
+        host.spawn("audit log", writer.with_peers(std::sync::Arc::new(Knowing(heads.clone()))).run());
         leave(&log, 0);
         log.close().await;
     });
