@@ -23,6 +23,7 @@ pub struct RequestInfo {
     /// `None` for a path that is no resource, such as `/version`.
     pub resource: Option<Resource>,
     follows_log: bool,
+    is_safe: bool,
 }
 
 /// A resource of the API; what is not given is empty.
@@ -74,6 +75,7 @@ impl RequestInfo {
             verb: method.as_str().to_ascii_lowercase(),
             resource: None,
             follows_log: false,
+            is_safe: is_safe(method),
         })
     }
 
@@ -84,13 +86,21 @@ impl RequestInfo {
         subresource || matches!(self.verb.as_str(), "watch" | "proxy")
     }
 
+    /// Whether its method asks for nothing to be changed: a verb alone does not tell, since `watch` is one of the path too.
+    pub fn is_safe(&self) -> bool {
+        self.is_safe
+    }
+
+    /// Whether it goes through the API server to something else, which may read it in any way.
+    pub fn goes_through(&self) -> bool {
+        self.verb == "proxy" || self.resource.as_ref().is_some_and(|resource| resource.subresource == "proxy")
+    }
+
     /// Whether what follows the name is for a node, pod or service behind the API server. Not for a `proxy` of other groups,
     /// whose servers may read it in any way.
     pub fn is_proxied(&self) -> bool {
-        self.resource.as_ref().is_some_and(|resource| {
-            let is_way = self.verb == "proxy" || resource.subresource == "proxy";
-            is_way && resource.group.is_empty() && PROXIED.contains(&resource.resource.as_str())
-        })
+        let is_ours = |resource: &Resource| resource.group.is_empty() && PROXIED.contains(&resource.resource.as_str());
+        self.goes_through() && self.resource.as_ref().is_some_and(is_ours)
     }
 
     /// How urgent the request is; an upgrade is always interactive.
@@ -180,6 +190,11 @@ impl<'a> Layout<'a> {
     }
 }
 
+/// Methods that ask for nothing to be changed (RFC 9110 section 9.2.1), among those of Kubernetes.
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
 /// `None` when the path is no resource.
 fn resource_request(method: &Method, parts: &[&str], query: &str) -> Option<RequestInfo> {
     let Layout { group, version, special_verb, namespace, kind } = Layout::of(parts)?;
@@ -210,7 +225,7 @@ fn resource_request(method: &Method, parts: &[&str], query: &str) -> Option<Requ
         name,
         subresource: subresource.to_owned(),
     };
-    Some(RequestInfo { verb: verb.to_owned(), resource: Some(resource), follows_log })
+    Some(RequestInfo { verb: verb.to_owned(), resource: Some(resource), follows_log, is_safe: is_safe(method) })
 }
 
 /// The bytes of a text with escapes (RFC 3986 section 2.1); `None` if one of them is wrong.

@@ -213,10 +213,11 @@ impl Queue {
     }
 }
 
-/// Whether a request changes nothing and opens no way into a pod.
+/// Whether a request changes nothing and opens no way into a pod, nor to whatever the API server leads it on to.
 fn only_reads(info: &RequestInfo, is_upgrade: bool) -> bool {
     const READS: [&str; 5] = ["get", "list", "watch", "head", "options"];
-    READS.contains(&info.verb.as_str()) && (!is_upgrade || info.verb == "watch")
+    let reads = info.is_safe() && !info.goes_through() && READS.contains(&info.verb.as_str());
+    reads && (!is_upgrade || info.verb == "watch")
 }
 
 /// A request whose records are still to come.
@@ -285,6 +286,12 @@ mod tests {
             (asked(Method::POST, "/odd"), false),
             (asked(Method::GET, "/api/v1/namespaces/default/pods/web-0/exec"), true),
             (asked(Method::GET, "/api/v1/proxy/nodes/one"), false),
+            (asked(Method::GET, "/api/v1/nodes/one/proxy/run/default/web-0/main"), false),
+            (asked(Method::GET, "/api/v1/namespaces/default/pods/web-0/proxy/reset"), false),
+            (asked(Method::HEAD, "/api/v1/namespaces/default/services/web/proxy"), false),
+            (asked(Method::GET, "/apis/cluster.karmada.io/v1alpha1/clusters/far/proxy/api/v1/pods"), false),
+            (asked(Method::POST, "/apis/apps/v1/watch/deployments"), false),
+            (asked(Method::DELETE, "/api/v1/watch/namespaces/default/pods"), false),
             (asked(Method::from_bytes(b"BREW").expect("a token"), pods), false),
         ];
         let watch = RequestInfo::parse(&Method::GET, pods, Some("watch=1"));

@@ -35,14 +35,15 @@ pub struct Asked {
     pub verb: String,
     /// What of.
     pub resource: Option<Resource>,
-    /// Of what is no resource; without its query.
+    /// Of what is no resource, and of what goes through the API server to something else; without its query.
     pub path: String,
 }
 
 impl Asked {
     /// What `info` says of a request for `path`.
     pub fn new(request_id: &str, info: &RequestInfo, path: &str) -> Self {
-        let path = if info.resource.is_none() { bounded(path, TEXT_BYTES_MAX).into_owned() } else { String::new() };
+        let says_more = info.resource.is_none() || info.goes_through();
+        let path = if says_more { bounded(path, TEXT_BYTES_MAX).into_owned() } else { String::new() };
         Self {
             request_id: request_id.to_owned(),
             verb: info.verb.clone(),
@@ -355,7 +356,9 @@ mod tests {
         let refused = Outcome { status: 403, refused: Some(("Denied", "no \"such\" thing")), ..Outcome::default() };
         let info = RequestInfo::parse(&Method::GET, "/healthz", Some("secret=1"));
         let health = Asked::new("0100", &info, "/healthz");
-        insta::assert_snapshot!([told(&asked, &outcome), told(&health, &refused)].join("\n"));
+        let path = "/api/v1/namespaces/default/services/web/proxy/admin/users/7";
+        let proxied = Asked::new("0101", &RequestInfo::parse(&Method::GET, path, Some("secret=1")), path);
+        insta::assert_snapshot!([told(&asked, &outcome), told(&health, &refused), told(&proxied, &outcome)].join("\n"));
     }
 
     #[test]
