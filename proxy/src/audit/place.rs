@@ -78,27 +78,27 @@ impl Place {
     }
 
     /// Nothing whole is in the file itself, so what was before it counts.
-    async fn behind_rotated(&self, host: &Host, torn_bytes: u64) -> io::Result<Found> {
-        let Some(before) = self.rotated(host)?.pop() else {
-            return Ok(match torn_bytes {
-                0 => Found::Nothing,
-                _ => Found::Broken { recovered: None, rename: Some(1) },
-            });
-        };
-        // Opened to learn its length, and that nobody writes it.
-        let mut opened = host.append_to(&before.path).await?;
-        opened.sync().await?;
-        let n_bytes = opened.n_bytes();
-        let tail = Tail::read(host, &before.path, n_bytes)?;
-        let Some(last) = tail.last else {
-            let why = format!("the file before it, {}, has no whole record: move both away", before.path);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        };
-        let first = First::read(host, &before.path)?;
-        let name = Self { path: before.path }.name().to_owned();
-        let recovered = recovered(&last, first.chain, name, tail.torn_bytes + torn_bytes);
-        let rename = (torn_bytes > 0).then_some(last.seq + 1);
-        Ok(Found::Broken { recovered: Some(recovered), rename })
+    async fn behind_rotated(&self, host: &Host, own_bytes: u64) -> io::Result<Found> {
+        let mut torn_bytes = own_bytes;
+        let mut rotated = self.rotated(host)?;
+        while let Some(before) = rotated.pop() {
+            // Opened to learn its length, and that nobody writes it.
+            let mut opened = host.append_to(&before.path).await?;
+            opened.sync().await?;
+            let tail = Tail::read(host, &before.path, opened.n_bytes())?;
+            torn_bytes += tail.torn_bytes;
+            // A crash in the first record of a file, and another in the first of the next.
+            let Some(last) = tail.last else { continue };
+            let first = First::read(host, &before.path)?;
+            let name = Self { path: before.path }.name().to_owned();
+            let recovered = recovered(&last, first.chain, name, torn_bytes);
+            let rename = (own_bytes > 0).then_some(last.seq + 1);
+            return Ok(Found::Broken { recovered: Some(recovered), rename });
+        }
+        Ok(match torn_bytes {
+            0 => Found::Nothing,
+            _ => Found::Broken { recovered: None, rename: (own_bytes > 0).then_some(1) },
+        })
     }
 
     /// The files that this one was before, oldest first.

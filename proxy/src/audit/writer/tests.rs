@@ -147,6 +147,28 @@ async fn a_crash_between_two_files_or_in_a_first_record_is_recovered_from() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn crashes_in_one_first_record_after_another_are_recovered_from() {
+    let disk = Disk::new();
+    let (log, _) = begin(&disk, None).await;
+    log.close().await;
+    let whole = disk.files()[LOG].clone();
+    let rotated = |nth: &str| format!("/audit/log.{nth}");
+    let torn = || (rotated("00000000000000000004"), b"{\"seq\":4,".to_vec());
+    for (own, n_torn) in [(&b""[..], 9), (b"{\"se", 13)] {
+        disk.set_files([(rotated("00000000000000000001"), whole.clone()), torn(), (LOG.to_owned(), own.to_vec())].into());
+        let (log, _) = begin(&disk, None).await;
+        log.close().await;
+        let first = lines(&disk)[0].clone();
+        assert!(first.starts_with("{\"seq\":4,") && first.contains(&format!("\"torn_bytes\":{n_torn}}}")), "{first}");
+        // With no whole record anywhere, the log begins at its beginning.
+        disk.set_files([(rotated("00000000000000000001"), b"{\"seq\":1".to_vec()), (LOG.to_owned(), own.to_vec())].into());
+        let (log, _) = begin(&disk, None).await;
+        log.close().await;
+        assert!(lines(&disk)[0].starts_with("{\"seq\":1,"), "{:?}", lines(&disk));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_takes_the_file_away_gets_no_later_record_with_it() {
     type Taking = fn(&Disk);
     let takings: [Taking; 4] = [
