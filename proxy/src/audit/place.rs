@@ -8,7 +8,8 @@ use super::chain::{Chain, ChainId, Head};
 use super::line::{Kind, LINE_BYTES_MAX, Line};
 use super::record::Recovered;
 
-/// How much of a file's end is looked through for its last record: the longest one, and as much of what was torn.
+/// How much of a file is held at once, and how much of its end may be no record and no zeros: the longest record, and as much
+/// of what was torn.
 const TAIL_BYTES_MAX: usize = 2 * LINE_BYTES_MAX;
 
 /// Digits of the number in a rotated file's name: all of a `u64`, so that names sort as numbers do.
@@ -164,25 +165,44 @@ struct Tail {
 
 impl Tail {
     fn read(host: &Host, path: &str, n_bytes: u64) -> io::Result<Self> {
-        let from = n_bytes.saturating_sub(TAIL_BYTES_MAX as u64);
-        let tail = host.read_file_at(path, from, TAIL_BYTES_MAX)?;
-        let mut end = tail.len();
-        while let Some(newline) = tail[..end].iter().rposition(|byte| *byte == b'\n') {
-            let begin = tail[..newline].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            if let Ok(last) = Line::parse(&tail[begin..newline]) {
-                return Ok(Self { last: Some(last), torn_bytes: (tail.len() - newline - 1) as u64 });
+        // The next part reaches as far into this one as a record may that begins before it.
+        const STEP: u64 = (TAIL_BYTES_MAX - LINE_BYTES_MAX - 1) as u64;
+        let (mut from, mut n_other, mut has_newline) = (n_bytes.saturating_sub(TAIL_BYTES_MAX as u64), 0, false);
+        loop {
+            let part = host.read_file_at(path, from, TAIL_BYTES_MAX)?;
+            if let Some((last, end)) = Self::last_of(&part) {
+                return Ok(Self { last: Some(last), torn_bytes: n_bytes - from - end as u64 });
+            }
+            // A disk that lost its power shows zeros where it had not written yet, however many.
+            n_other += part.iter().filter(|byte| **byte != 0).count();
+            has_newline |= part.contains(&b'\n');
+            if from == 0 {
+                let is_begun = part.iter().zip(BEGIN).all(|(byte, of)| *byte == of);
+                if !has_newline && (is_begun || n_other == 0) {
+                    return Ok(Self { last: None, torn_bytes: n_bytes });
+                }
+            }
+            if from == 0 || n_other > TAIL_BYTES_MAX {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "holds something else than audit records: name another file, or move it away",
+                ));
+            }
+            from = from.saturating_sub(STEP);
+        }
+    }
+
+    /// The last record of a part of a file, and where the bytes behind it begin.
+    fn last_of(part: &[u8]) -> Option<(Line, usize)> {
+        let mut end = part.len();
+        while let Some(newline) = part[..end].iter().rposition(|byte| *byte == b'\n') {
+            let begin = part[..newline].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            if let Ok(last) = Line::parse(&part[begin..newline]) {
+                return Some((last, newline + 1));
             }
             end = newline;
         }
-        // A record that was begun, or what a disk shows that lost its power.
-        let is_torn = from == 0 && (tail.iter().zip(BEGIN).all(|(byte, of)| *byte == of) || tail.iter().all(|byte| *byte == 0));
-        if is_torn && !tail.contains(&b'\n') {
-            return Ok(Self { last: None, torn_bytes: n_bytes });
-        }
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "holds something else than audit records: name another file, or move it away",
-        ))
+        None
     }
 }
 

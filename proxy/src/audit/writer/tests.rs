@@ -169,6 +169,32 @@ async fn crashes_in_one_first_record_after_another_are_recovered_from() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_many_zeros_a_loss_of_power_leaves_they_are_recovered_from() {
+    let disk = Disk::new();
+    let (log, host) = begin(&disk, None).await;
+    leave(&log, 1);
+    sleep_of(LINGER).await;
+    host.tasks().abort_all();
+    let whole = disk.files()[LOG].clone();
+    for n_zeros in [600 << 10, (3 << 20) + 1] {
+        for begun in [&b""[..], b"{\"seq\":3,"] {
+            let torn = [begun, &vec![0; n_zeros], begun].concat();
+            disk.set_files([(LOG.to_owned(), [&whole[..], &torn].concat())].into());
+            let (log, _) = begin(&disk, None).await;
+            log.close().await;
+            let first = lines(&disk)[0].clone();
+            assert!(first.starts_with("{\"seq\":3,"), "{first}");
+            assert!(first.contains(&format!("\"torn_bytes\":{}}}", torn.len())), "{first}");
+        }
+        // Of the first record of all.
+        disk.set_files([(LOG.to_owned(), vec![0; n_zeros])].into());
+        let (log, _) = begin(&disk, None).await;
+        log.close().await;
+        assert!(lines(&disk)[0].starts_with("{\"seq\":1,"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_takes_the_file_away_gets_no_later_record_with_it() {
     type Taking = fn(&Disk);
     let takings: [Taking; 4] = [
