@@ -89,9 +89,9 @@ pub(crate) fn wants_credentials(status: StatusCode) -> bool {
 }
 
 fn tls_hint(error: &io::Error) -> &'static str {
-    match Failure::of(error) {
-        Failure::Issuer => " (is --proxy-ca-cert the CA of its certificate?)",
-        _ => "",
+    match Failure::of(error) == Failure::Issuer {
+        true => " (is --proxy-ca-cert the CA of its certificate?)",
+        false => "",
     }
 }
 
