@@ -77,6 +77,11 @@ impl Disk {
         self.shared.skew_s.fetch_add(time.as_secs(), Ordering::Relaxed);
     }
 
+    /// Sets the wall clock back, by no more than it was set forward.
+    pub(super) fn skew_back(&self, time: Duration) {
+        self.shared.skew_s.fetch_sub(time.as_secs(), Ordering::Relaxed);
+    }
+
     pub(super) fn n_syncs(&self) -> u64 {
         self.shared.n_syncs.load(Ordering::Relaxed)
     }

@@ -209,7 +209,11 @@ impl Tail {
 /// Every record begins so.
 const BEGIN: [u8; 7] = *b"{\"seq\":";
 
-/// The first record of a file, which names its chain.
+/// Lines at the begin of a file among which one names its chain: the first one should, and a checkpoint that was due may
+/// stand before it.
+const NAMING_LINES_MAX: usize = 4;
+
+/// The first record of a file, and the chain that it belongs to.
 struct First {
     seq: u64,
     chain: ChainId,
@@ -218,9 +222,11 @@ struct First {
 impl First {
     fn read(host: &Host, path: &str) -> io::Result<Self> {
         let begin = host.read_file_at(path, 0, LINE_BYTES_MAX + 1)?;
-        let line = begin.split(|byte| *byte == b'\n').next().and_then(|line| Line::parse(line).ok());
-        match line.and_then(|line| Some((line.seq, line.kind.named_chain()?))) {
-            Some((seq, chain)) => Ok(Self { seq, chain }),
+        let lines = begin.split(|byte| *byte == b'\n').take(NAMING_LINES_MAX);
+        let lines: Vec<_> = lines.map_while(|line| Line::parse(line).ok()).collect();
+        let chain = lines.iter().find_map(|line| line.kind.named_chain());
+        match lines.first().zip(chain) {
+            Some((first, chain)) => Ok(Self { seq: first.seq, chain }),
             None => Err(io::Error::new(io::ErrorKind::InvalidData, "does not begin as an audit log does: move it away")),
         }
     }

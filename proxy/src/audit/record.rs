@@ -87,6 +87,8 @@ pub(super) struct Body {
     pub(super) time: SystemTime,
     pub(super) json: String,
     pub(super) is_checkpoint: bool,
+    /// Whether it stands at a file's begin, where no other may come before it.
+    pub(super) begins_file: bool,
     /// What signs it.
     pub(super) key: Option<Arc<Key>>,
 }
@@ -96,7 +98,7 @@ impl Body {
         // Texts and numbers always serialize; a line that says so little would be seen as a gap in what it should say.
         let mut json = serde_json::to_string(said).unwrap_or_else(|_| "{}".to_owned());
         json.remove(0);
-        Self { time, json, is_checkpoint: false, key: None }
+        Self { time, json, is_checkpoint: false, begins_file: false, key: None }
     }
 
     pub(super) fn request(time: SystemTime, kind: Kind, asked: &Asked, outcome: &Outcome<'_>) -> Self {
@@ -113,7 +115,7 @@ impl Body {
     }
 
     pub(super) fn file(time: SystemTime, chain: String, after: &str) -> Self {
-        Self::new(time, &FileLine { kind: "file", chain, after })
+        Self { begins_file: true, ..Self::new(time, &FileLine { kind: "file", chain, after }) }
     }
 
     pub(super) fn start(time: SystemTime, chain: String, program: &Program) -> Self {
@@ -132,7 +134,7 @@ impl Body {
     }
 
     pub(super) fn removed(time: SystemTime, file: &str, through: u64) -> Self {
-        Self::new(time, &RemovedLine { kind: "removed", file, through })
+        Self { begins_file: true, ..Self::new(time, &RemovedLine { kind: "removed", file, through }) }
     }
 
     pub(super) fn end(time: SystemTime, chain: String, n_running: usize) -> Self {

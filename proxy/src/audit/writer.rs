@@ -388,10 +388,11 @@ impl Clock {
         };
     }
 
-    /// Whether a record is so long after the first one behind the last checkpoint that one has to stand before it.
+    /// Whether a record is so far from the first one behind the last checkpoint that one has to stand before it: after it, or
+    /// before it where the clock was set back. What begins a file comes first in it whatever its time.
     fn is_overdue(&self, body: &Body) -> bool {
-        let waited = self.since.and_then(|since| body.time.duration_since(since).ok());
-        !body.is_checkpoint && waited.is_some_and(|waited| waited > CHECKPOINT_INTERVAL)
+        let far = |since| body.time.duration_since(since).unwrap_or_else(|error| error.duration()) > CHECKPOINT_INTERVAL;
+        !body.is_checkpoint && !body.begins_file && self.since.is_some_and(far)
     }
 }
 

@@ -276,7 +276,6 @@ impl<'a> Judge<'a> {
     }
 
     fn judge_kind(&mut self, spot: &Spot, line: &Line, bytes: &[u8]) {
-        let waited = self.since.map(|since| line.time.duration_since(since));
         match &line.kind {
             Kind::Checkpoint { key, .. } => {
                 self.since = None;
@@ -287,9 +286,17 @@ impl<'a> Judge<'a> {
                 self.n_lost += n;
                 self.report.fact(format!("{spot}: {n} records were lost while the log could not be written"));
             }
-            Kind::Removed { through } => self.removed_through = self.removed_through.max(*through),
-            Kind::Chain { .. } | Kind::File { .. } | Kind::Start | Kind::Request | Kind::Open | Kind::Close | Kind::End => {}
+            // These come first in a file; a checkpoint that was due comes behind them.
+            Kind::Removed { .. } | Kind::File { .. } => {
+                if let Kind::Removed { through } = line.kind {
+                    self.removed_through = self.removed_through.max(through);
+                }
+                self.since.get_or_insert(line.time);
+                return;
+            }
+            Kind::Chain { .. } | Kind::Start | Kind::Request | Kind::Open | Kind::Close | Kind::End => {}
         }
+        let waited = self.since.map(|since| line.time.duration_since(since));
         if waited.is_some_and(|waited| waited > CHECKPOINT_AGE_MAX) {
             let words = format!("record {} comes more than two minutes after others, with no checkpoint in between", line.seq);
             self.report.find(spot.clone(), Sign::NoCheckpoint, words);

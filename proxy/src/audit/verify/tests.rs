@@ -1,5 +1,7 @@
 //! Every tampering with the files of a log is found and named, and nothing else is.
 
+mod lives;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
