@@ -34,7 +34,7 @@ pub(super) enum Kind {
     Checkpoint { key: Option<String>, heads: Vec<(Head, String)> },
     Lost { n: u64 },
     Removed { through: u64 },
-    End,
+    End { chain: Option<ChainId>, key: Option<String> },
 }
 
 impl Kind {
@@ -158,7 +158,7 @@ impl Raw<'_> {
             }
             "lost" => Kind::Lost { n: self.n? },
             "removed" => Kind::Removed { through: self.through? },
-            "end" => Kind::End,
+            "end" => Kind::End { chain, key: self.key },
             _ => return None,
         };
         let (prev, time) = (self.prev.parse().ok()?, self.time.parse().ok()?);
@@ -175,7 +175,10 @@ mod tests {
         let zeros = "0".repeat(64);
         let good = format!("{{\"seq\":1,\"prev\":\"{zeros}\",\"time\":\"2026-01-01T00:00:00.000Z\",\"kind\":\"end\"}}");
         let line = Line::parse(good.as_bytes()).expect("a record");
-        assert_eq!((line.seq, line.prev, line.kind, line.hash), (1, Hash::NONE, Kind::End, Hash::of(good.as_bytes())));
+        assert_eq!(
+            (line.seq, line.prev, line.kind, line.hash),
+            (1, Hash::NONE, Kind::End { chain: None, key: None }, Hash::of(good.as_bytes()))
+        );
         let recovered = |chain: &str, hash: &str| {
             let named = format!("\"file\":\"f\",\"chain\":\"{chain}\",\"seq\":1,\"hash\":\"{hash}\",\"torn_bytes\":0");
             format!("\"chain\",\"chain\":\"00000000000000ff\",\"recovered\":{{{named}}}")

@@ -4,7 +4,8 @@ use std::io;
 
 use host::{Append, Host};
 
-use super::chain::{Chain, ChainId, Head};
+use super::chain::{Chain, ChainId, Hash, Head};
+use super::key::Key;
 use super::line::{Kind, LINE_BYTES_MAX, Line};
 use super::record::Recovered;
 
@@ -41,26 +42,28 @@ pub(super) struct Left {
 pub(super) enum Found {
     /// Nothing.
     Nothing,
-    /// A chain that was ended well; its file goes on. The number of that file's first record.
+    /// A chain that was ended well, as far as a key can tell; its file goes on. The number of that file's first record.
     Ended { chain: Chain, first_seq: u64 },
-    /// A chain without an end. What lies at the path has to get the name of the file that begins with this record, if
+    /// A chain without an end that counts. What lies at the path has to get the name of the file that begins with this record, if
     /// anything lies there.
     Broken { recovered: Option<Recovered>, rename: Option<u64> },
 }
 
 impl Place {
-    /// Opens the file and finds out what the last process left.
+    /// Opens the file and finds out what the last process left. With a key, a chain goes on only behind an end that it has
+    /// signed: what signs the next checkpoint signs all before it.
     ///
     /// # Errors
     /// Why it cannot be written, also when it is no audit log.
-    pub(super) async fn open(&self, host: &Host) -> io::Result<Left> {
+    pub(super) async fn open(&self, host: &Host, key: Option<&Key>) -> io::Result<Left> {
         let mut file = host.append_to(&self.path).await?;
         let n_bytes = file.n_bytes();
         let tail = Tail::read(host, &self.path, n_bytes)?;
         let found = match tail.last {
             Some(last) => {
                 let first = First::read(host, &self.path)?;
-                if last.kind == Kind::End && tail.torn_bytes == 0 {
+                let is_ended = matches!(last.kind, Kind::End { .. }) && tail.torn_bytes == 0;
+                if is_ended && self.is_signed_end(host, n_bytes, first.chain, key)? {
                     let head = Head { chain: first.chain, seq: last.seq, hash: last.hash };
                     Found::Ended { chain: Chain { head }, first_seq: first.seq }
                 } else {
@@ -76,6 +79,25 @@ impl Place {
             file.sync().await?;
         }
         Ok(Left { file, found })
+    }
+
+    /// Whether the file's last line is an end of this chain that the key has signed, behind the line that it was written
+    /// behind. Always without a key.
+    fn is_signed_end(&self, host: &Host, n_bytes: u64, of: ChainId, key: Option<&Key>) -> io::Result<bool> {
+        let Some(key) = key else { return Ok(true) };
+        let tail = host.read_file_at(&self.path, n_bytes.saturating_sub(TAIL_BYTES_MAX as u64), TAIL_BYTES_MAX)?;
+        let mut lines = tail.strip_suffix(b"\n").unwrap_or(&tail).rsplit(|byte| *byte == b'\n');
+        let (Some(end), Some(before)) = (lines.next(), lines.next()) else { return Ok(false) };
+        let fits = Line::parse(end)
+            .is_ok_and(|line| matches!(line.kind, Kind::End { chain, .. } if chain == Some(of)) && line.prev == Hash::of(before));
+        let is_signed = fits && key.has_signed(end);
+        if !is_signed {
+            tracing::warn!(
+                file = self.path,
+                "the end of the audit log is not signed with the key of --audit-key: verify it, unless the key was changed"
+            );
+        }
+        Ok(is_signed)
     }
 
     /// Nothing whole is in the file itself, so what was before it counts.

@@ -137,8 +137,10 @@ impl Body {
         Self { begins_file: true, ..Self::new(time, &RemovedLine { kind: "removed", file, through }) }
     }
 
-    pub(super) fn end(time: SystemTime, chain: String, n_running: usize) -> Self {
-        Self::new(time, &EndLine { kind: "end", chain, n_running })
+    pub(super) fn end(time: SystemTime, chain: String, n_running: usize, key: Option<Arc<Key>>) -> Self {
+        let id = key.as_ref().map(|key| key.id.as_str());
+        let said = Self::new(time, &EndLine { kind: "end", chain, n_running, key: id });
+        Self { key, ..said }
     }
 }
 
@@ -317,11 +319,13 @@ struct RemovedLine<'a> {
 }
 
 #[derive(Serialize)]
-struct EndLine {
+struct EndLine<'a> {
     kind: &'static str,
     chain: String,
     #[serde(skip_serializing_if = "is_zero")]
     n_running: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
 }
 
 fn is_zero(n: &usize) -> bool {

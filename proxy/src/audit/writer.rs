@@ -81,7 +81,8 @@ impl Writer {
         program: &Program,
         key: Option<Arc<Watched<Key>>>,
     ) -> io::Result<Self> {
-        let Left { file, found } = place.open(host).await?;
+        let current = key.as_ref().map(|key| key.get());
+        let Left { file, found } = place.open(host, current.as_deref()).await?;
         let (id, now) = (host.chance(), host.wall_clock());
         let new = |recovered: Option<&_>, seq| {
             let chain = Chain::new(id, seq);
@@ -105,7 +106,7 @@ impl Writer {
                 tracing::warn!(
                     file = place.path,
                     ?recovered,
-                    "the audit log has no end: a new chain begins that names its last record"
+                    "the audit log has no end that counts: a new chain begins that names its last record"
                 );
                 first_seq = seq + 1;
                 new(recovered.as_ref(), seq)
@@ -207,7 +208,8 @@ impl Writer {
             self.checkpoint();
         }
         let (now, n_running) = (self.host.wall_clock(), self.log.n_running());
-        self.push(Body::end(now, self.chain.head.chain.to_string(), n_running));
+        let key = self.key.as_ref().map(|key| key.get());
+        self.push(Body::end(now, self.chain.head.chain.to_string(), n_running, key));
         self.is_synced = false;
         if let Err(error) = self.write().await {
             tracing::error!(%error, n_records = self.pending.len(), "the audit log cannot be written: its last records are lost");

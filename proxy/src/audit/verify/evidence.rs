@@ -116,6 +116,12 @@ impl Evidence {
         known.push((head.hash, source));
     }
 
+    /// Whether a record of ours is named as it is there.
+    pub(super) fn names(&self, head: Head) -> bool {
+        let known = self.heads.get(&(head.chain, head.seq));
+        known.is_some_and(|known| known.iter().any(|(hash, _)| *hash == head.hash))
+    }
+
     /// A record of ours is there: what is known of it must be so.
     pub(super) fn compare(&mut self, head: Head, spot: &Spot, report: &mut Report) {
         for (hash, source) in self.heads.remove(&(head.chain, head.seq)).unwrap_or_default() {

@@ -16,6 +16,9 @@ use crate::audit::record::Recovered;
 /// How far a record may be from the checkpoint before it: the writer's interval, and as much for a slow disk.
 const CHECKPOINT_AGE_MAX: SignedDuration = SignedDuration::from_secs(2 * CHECKPOINT_INTERVAL.as_secs() as i64);
 
+/// What is said where a process has found what another left, and nobody knows what that was.
+const UNSEEN: &str = "what was cut off there by hand looks the same without --head or --against";
+
 /// Gaps that are remembered, in case what is missing stands elsewhere.
 const GAPS_MAX: usize = 100;
 
@@ -41,9 +44,11 @@ pub(super) struct Judge<'a> {
     n_lost: u64,
     chains: BTreeMap<ChainId, (u64, u64, Spot)>,
     furthest: BTreeMap<ChainId, u64>,
-    /// Of the last checkpoint whose signature is good.
+    /// Of the last checkpoint or end whose signature is good.
     signed: Option<u64>,
     has_signatures: bool,
+    /// Whether a process has ended well, or a file was full: either comes behind a checkpoint.
+    has_ended: bool,
 }
 
 /// The last record that stood in its place.
@@ -54,6 +59,8 @@ struct At {
     /// Of another record with the same number: which one was put in is told by the next.
     other: Option<Hash>,
     spot: Spot,
+    /// Whether a head from elsewhere names it.
+    is_named: bool,
 }
 
 impl<'a> Judge<'a> {
@@ -76,6 +83,7 @@ impl<'a> Judge<'a> {
             furthest: BTreeMap::new(),
             signed: None,
             has_signatures: false,
+            has_ended: false,
         }
     }
 
@@ -128,6 +136,10 @@ impl<'a> Judge<'a> {
         if let Some(chain) = chain {
             let head = Head { chain, seq: line.seq, hash: line.hash };
             self.furthest.entry(chain).or_insert_with(|| self.evidence.furthest(chain).unwrap_or_default());
+            let is_named = self.evidence.names(head);
+            if let Some(at) = &mut self.at {
+                at.is_named = is_named;
+            }
             self.evidence.compare(head, spot, &mut self.report);
             let (_, last, at) = self.chains.entry(chain).or_insert_with(|| (line.seq, line.seq, spot.clone()));
             (*last, *at) = (line.seq, spot.clone());
@@ -178,8 +190,29 @@ impl<'a> Judge<'a> {
         {
             self.report.find(spot.clone(), Sign::Edited, format!("begins a file of chain {chain}, in the middle of another"));
         }
+        if line.kind == Kind::Start {
+            self.tell_start(spot);
+        }
         self.move_to(spot, line, None);
         true
+    }
+
+    /// A process has gone on behind a record that nobody else names: it may have found less than the one before it has left.
+    fn tell_start(&mut self, spot: &Spot) {
+        let Some(at) = self.at.as_ref().filter(|at| !at.is_named) else { return };
+        let (seq, unsigned) = (at.seq, self.unsigned(at));
+        self.report.fact(format!("{spot}: a process goes on behind record {seq}{unsigned}; {UNSEEN}"));
+    }
+
+    /// Which records up to this one no signature proves, whatever is signed later: it was signed as it was found.
+    fn unsigned(&self, at: &At) -> String {
+        let from = self.signed.map_or(1, |signed| signed + 1);
+        match at.seq {
+            _ if self.keys.is_empty() => String::new(),
+            to if from > to => String::new(),
+            to if from == to => format!("; record {to} is signed by nobody"),
+            to => format!("; records {from} to {to} are signed by nobody"),
+        }
     }
 
     fn tell_gap(&mut self, spot: &Spot, seq: u64) {
@@ -201,7 +234,7 @@ impl<'a> Judge<'a> {
 
     fn move_to(&mut self, spot: &Spot, line: &Line, chain: Option<ChainId>) {
         let chain = chain.or_else(|| self.at.as_ref().and_then(|at| at.chain));
-        self.at = Some(At { chain, seq: line.seq, hash: line.hash, other: None, spot: spot.clone() });
+        self.at = Some(At { chain, seq: line.seq, hash: line.hash, other: None, spot: spot.clone(), is_named: false });
     }
 
     /// The first record of all, which begins no chain.
@@ -242,10 +275,9 @@ impl<'a> Judge<'a> {
                     n => format!(" and {n} bytes of a record that was being written"),
                 };
                 let proved = at.chain.and_then(|chain| self.furthest.get(&chain)).is_some_and(|known| *known >= at.seq);
-                let unseen =
-                    if proved { "" } else { "; what was cut off there by hand looks the same without --head or --against" };
+                let unproved = if proved { String::new() } else { format!("{}; {UNSEEN}", self.unsigned(at)) };
                 self.report.fact(format!(
-                    "{spot}: chain {chain} begins behind a crash, which left chain {} with record {}{torn}{unseen}",
+                    "{spot}: chain {chain} begins behind a crash, which left chain {} with record {}{torn}{unproved}",
                     recovered.chain, recovered.seq
                 ));
                 self.trailing.clear();
@@ -279,7 +311,15 @@ impl<'a> Judge<'a> {
         match &line.kind {
             Kind::Checkpoint { key, .. } => {
                 self.since = None;
-                self.judge_signature(spot, line.seq, key.as_deref(), bytes);
+                self.judge_signature(spot, ("checkpoint", line.seq), key.as_deref(), bytes);
+                return;
+            }
+            Kind::End { key, .. } => {
+                self.judge_age(spot, line);
+                // How long nothing runs is no matter of checkpoints.
+                self.since = None;
+                self.has_ended = true;
+                self.judge_signature(spot, ("end", line.seq), key.as_deref(), bytes);
                 return;
             }
             Kind::Lost { n } => {
@@ -292,30 +332,38 @@ impl<'a> Judge<'a> {
                     self.removed_through = self.removed_through.max(through);
                 }
                 self.since.get_or_insert(line.time);
+                self.has_ended = true;
                 return;
             }
-            Kind::Chain { .. } | Kind::Start | Kind::Request | Kind::Open | Kind::Close | Kind::End => {}
+            Kind::Start => self.has_ended = true,
+            Kind::Chain { .. } | Kind::Request | Kind::Open | Kind::Close => {}
         }
-        let waited = self.since.map(|since| line.time.duration_since(since));
-        if waited.is_some_and(|waited| waited > CHECKPOINT_AGE_MAX) {
-            let words = format!("record {} comes more than two minutes after others, with no checkpoint in between", line.seq);
-            self.report.find(spot.clone(), Sign::NoCheckpoint, words);
-            self.since = None;
-        }
+        self.judge_age(spot, line);
         self.since.get_or_insert(line.time);
     }
 
-    fn judge_signature(&mut self, spot: &Spot, seq: u64, key: Option<&str>, bytes: &[u8]) {
+    /// Whether a record is near the checkpoint before it. A clock that was set back is as far as one that was set forward:
+    /// the writer has a checkpoint there too, and without one times could be invented that never come to be late.
+    fn judge_age(&mut self, spot: &Spot, line: &Line) {
+        let is_far = |since| line.time.duration_since(since).abs() > CHECKPOINT_AGE_MAX;
+        if self.since.is_some_and(is_far) {
+            let words = format!("record {} is more than two minutes away from others, with no checkpoint in between", line.seq);
+            self.report.find(spot.clone(), Sign::NoCheckpoint, words);
+            self.since = None;
+        }
+    }
+
+    fn judge_signature(&mut self, spot: &Spot, (what, seq): (&str, u64), key: Option<&str>, bytes: &[u8]) {
         self.has_signatures |= key.is_some();
         if self.keys.is_empty() {
             return;
         }
         let judged = match key {
-            None => Err((Sign::Unsigned, format!("checkpoint {seq} is not signed, and --key says that all are"))),
+            None => Err((Sign::Unsigned, format!("{what} {seq} is not signed, and --key says that all are"))),
             Some(id) => match self.keys.iter().find(|key| key.id == id) {
-                None => Err((Sign::UnknownKey, format!("checkpoint {seq} is signed with key {id:.16}, which is none of --key"))),
+                None => Err((Sign::UnknownKey, format!("{what} {seq} is signed with key {id:.16}, which is none of --key"))),
                 Some(key) if key.has_signed(bytes) => Ok(()),
-                Some(_) => Err((Sign::Forged, format!("the signature of checkpoint {seq} is not its key's"))),
+                Some(_) => Err((Sign::Forged, format!("the signature of {what} {seq} is not its key's"))),
             },
         };
         match judged {
@@ -357,6 +405,11 @@ impl<'a> Judge<'a> {
         self.report
     }
 
+    /// Whether so much is there that a checkpoint must be among it.
+    fn must_be_signed(&self) -> bool {
+        self.has_ended || self.report.span.is_some_and(|(from, to)| to.duration_since(from) > CHECKPOINT_AGE_MAX)
+    }
+
     fn tell_what_is_unknown(&mut self) {
         let last = self.report.head;
         let seq = last.map_or(0, |head| head.seq);
@@ -366,9 +419,15 @@ impl<'a> Judge<'a> {
             (true, _) => self.report.fact("no checkpoint is signed: who can write the files can write them anew".to_owned()),
             (false, Some(signed)) if signed < seq && known < seq => {
                 let words = "could be written anew by who can write the file";
-                self.report.fact(format!("what stands behind checkpoint {signed}, the last that is signed, {words}"));
+                self.report.fact(format!("what stands behind record {signed}, the last that is signed, {words}"));
             }
             (false, Some(_)) => {}
+            (false, None) if self.must_be_signed() => {
+                let spot = self.at.as_ref().map_or(Spot { file: self.file.clone(), line: 0 }, |at| at.spot.clone());
+                let words =
+                    "no record up to here is signed, and a log that has come so far has checkpoints with --key".to_owned();
+                self.report.find(spot, Sign::NoCheckpoint, words);
+            }
             (false, None) => {
                 self.report.fact("no checkpoint is signed yet: who can write the files can write them anew".to_owned())
             }

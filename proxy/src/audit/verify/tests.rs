@@ -1,5 +1,6 @@
 //! Every tampering with the files of a log is found and named, and nothing else is.
 
+mod forged;
 mod lives;
 
 use std::collections::BTreeMap;

@@ -49,6 +49,20 @@ fn a_clock_that_is_set_at_a_rotation_makes_no_alarm() {
     }
 }
 
+#[test]
+fn a_log_that_nobody_wrote_for_an_hour_makes_no_alarm() {
+    let disk = run(async |disk| {
+        for n in 0..3 {
+            let (log, _) = begin(disk, &config()).await;
+            leave(&log, n);
+            log.close().await;
+            disk.skew(Duration::from_secs(3600));
+        }
+    });
+    let report = judge(&task(&[], &[]), &disk.host()).expect("readable");
+    assert_eq!((report.n_findings(), report.n_chains), (0, 1), "{report}");
+}
+
 /// Leaves records until the file has no room for another.
 async fn fill(disk: &Disk, log: &Log) {
     let is_full = || disk.files().get(LOG).is_some_and(|content| content.len() as u64 >= config().file_bytes_max);
