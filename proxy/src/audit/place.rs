@@ -13,6 +13,10 @@ use super::record::Recovered;
 /// of what was torn.
 const TAIL_BYTES_MAX: usize = 2 * LINE_BYTES_MAX;
 
+/// The last number that a chain goes on behind: what every reader of JSON has exactly, and a thousand records a second for
+/// longer than there are people. A file with a greater one was not written by a log.
+const SEQ_MAX: u64 = 1 << 53;
+
 /// Digits of the number in a rotated file's name: all of a `u64`, so that names sort as numbers do.
 const SEQ_DIGITS: usize = 20;
 
@@ -49,6 +53,17 @@ pub(super) enum Found {
     Broken { recovered: Option<Recovered>, rename: Option<u64> },
 }
 
+impl Found {
+    /// The number of the last record; 0 without one.
+    fn last_seq(&self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Ended { chain, .. } => chain.head.seq,
+            Self::Broken { recovered, .. } => recovered.as_ref().map_or(0, |recovered| recovered.seq),
+        }
+    }
+}
+
 impl Place {
     /// Opens the file and finds out what the last process left. With a key, a chain goes on only behind an end that it has
     /// signed: what signs the next checkpoint signs all before it.
@@ -74,6 +89,11 @@ impl Place {
             }
             None => self.behind_rotated(host, n_bytes).await?,
         };
+        let seq = found.last_seq();
+        if seq > SEQ_MAX {
+            let why = format!("its last record has the number {seq}, to which no log comes: move it away");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
         if matches!(found, Found::Broken { .. }) {
             // What a killed process wrote may not be on the disk yet, and the next chain says that it is.
             file.sync().await?;
@@ -115,7 +135,7 @@ impl Place {
             let first = First::read(host, &before.path)?;
             let name = Self { path: before.path }.name().to_owned();
             let recovered = recovered(&last, first.chain, name, torn_bytes);
-            let rename = (own_bytes > 0).then_some(last.seq + 1);
+            let rename = (own_bytes > 0).then_some(last.seq.saturating_add(1));
             return Ok(Found::Broken { recovered: Some(recovered), rename });
         }
         Ok(match torn_bytes {
@@ -153,7 +173,9 @@ impl Place {
 
     fn rotated_of(&self, name: &str) -> Option<Rotated> {
         let rest = name.strip_prefix(self.name())?.strip_prefix('.')?;
-        let (digits, nth) = rest.split_once('-').map_or((rest, Some(1)), |(digits, nth)| (digits, nth.parse().ok()));
+        let (digits, nth) = rest
+            .split_once('-')
+            .map_or((rest, Some(1)), |(digits, nth)| (digits, nth.parse().ok().filter(|nth| *nth < u32::MAX)));
         let (seq, nth) = (digits.parse().ok().filter(|_| digits.len() == SEQ_DIGITS)?, nth?);
         let path = self.rotated_path(seq, nth);
         // A name that only looks like one of ours is none.

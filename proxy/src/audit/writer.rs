@@ -369,7 +369,7 @@ impl Writer {
         let mut bodies = vec![Body::file(now, chain, after)];
         for (n, rotated) in before.iter().take(n_too_many).enumerate() {
             let next = before.get(n + 1).map_or(*first_seq, |next| next.seq);
-            bodies.push(Body::removed(now, Place { path: rotated.path.clone() }.name(), next - 1));
+            bodies.push(Body::removed(now, Place { path: rotated.path.clone() }.name(), next.saturating_sub(1)));
         }
         self.leaving.extend(before.into_iter().take(n_too_many).map(|rotated| rotated.path));
         for body in bodies.into_iter().rev() {

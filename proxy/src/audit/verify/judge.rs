@@ -206,7 +206,7 @@ impl<'a> Judge<'a> {
 
     /// Which records up to this one no signature proves, whatever is signed later: it was signed as it was found.
     fn unsigned(&self, at: &At) -> String {
-        let from = self.signed.map_or(1, |signed| signed + 1);
+        let from = self.signed.map_or(1, |signed| signed.saturating_add(1));
         match at.seq {
             _ if self.keys.is_empty() => String::new(),
             to if from > to => String::new(),
@@ -268,7 +268,9 @@ impl<'a> Judge<'a> {
                     format!("chain {chain} begins with record {} and names none before", line.seq),
                 );
             }
-            (None, Some(recovered)) if line.seq == recovered.seq + 1 => self.missing = Some((recovered.seq, spot.clone())),
+            (None, Some(recovered)) if Some(line.seq) == recovered.seq.checked_add(1) => {
+                self.missing = Some((recovered.seq, spot.clone()))
+            }
             (Some(at), Some(recovered)) if self.fits(at, line, recovered) => {
                 let torn = match recovered.torn_bytes {
                     0 => String::new(),
@@ -303,7 +305,7 @@ impl<'a> Judge<'a> {
     fn fits(&self, at: &At, line: &Line, recovered: &Recovered) -> bool {
         at.chain.is_some_and(|chain| chain.to_string() == recovered.chain)
             && (at.seq, at.hash.to_string()) == (recovered.seq, recovered.hash.clone())
-            && line.seq == recovered.seq + 1
+            && Some(line.seq) == recovered.seq.checked_add(1)
             && recovered.torn_bytes == self.trailing_bytes
     }
 
@@ -323,7 +325,7 @@ impl<'a> Judge<'a> {
                 return;
             }
             Kind::Lost { n } => {
-                self.n_lost += n;
+                self.n_lost = self.n_lost.saturating_add(*n);
                 self.report.fact(format!("{spot}: {n} records were lost while the log could not be written"));
             }
             // These come first in a file; a checkpoint that was due comes behind them.
@@ -390,6 +392,10 @@ impl<'a> Judge<'a> {
             ));
         }
         self.tell_trailing();
+        if self.report.n_records == 0 {
+            let words = "holds no record, and every log has the one that begins its chain".to_owned();
+            self.report.find(Spot { file: self.file.clone(), line: 0 }, Sign::Beginning, words);
+        }
         match self.missing.take() {
             Some((n, spot)) if n > self.removed_through => {
                 let words = format!(

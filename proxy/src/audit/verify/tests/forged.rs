@@ -135,6 +135,44 @@ fn a_forged_log_without_a_checkpoint_is_an_alarm_whatever_times_it_invents() {
     assert_eq!(report.n_findings(), 0, "{report}");
 }
 
+#[test]
+fn a_log_without_a_record_is_an_alarm() {
+    for content in [&b""[..], b"{\"seq\":1,\"pr"] {
+        let report = judged([(LOG.to_owned(), content.to_vec())].into(), &[], &[]);
+        assert!(report.findings.iter().any(|finding| finding.sign == Sign::Beginning), "{report}");
+    }
+}
+
+#[test]
+fn numbers_that_no_log_comes_to_neither_go_on_nor_end_anything() {
+    for kind in ["end", "request"] {
+        let forged = String::from_utf8(invented(&[0, 1], kind)).expect("text");
+        let forged = forged.replace("{\"seq\":2,", &format!("{{\"seq\":{},", u64::MAX));
+        let rotated = format!("{LOG}.{:020}", 1);
+        let files = [[(LOG, forged.as_str())].to_vec(), [(rotated.as_str(), forged.as_str()), (LOG, "{\"seq\"")].to_vec()];
+        for files in files {
+            run(async |disk| {
+                let files: BTreeMap<_, _> =
+                    files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
+                disk.set_files(files.clone());
+                let opened = AuditConfig::new(LOG).open(&disk.host(), &PROGRAM).await;
+                let why = format!("{:?}", opened.map(|_| ()).expect_err("such a number"));
+                assert!(why.contains(&u64::MAX.to_string()), "{why}");
+                assert_eq!(disk.files(), files);
+            });
+        }
+        assert!(judged([(LOG.to_owned(), forged.into_bytes())].into(), &[], &[]).n_findings() > 0);
+    }
+    let recovered = format!(
+        ",\"recovered\":{{\"file\":\"x\",\"chain\":\"{:016x}\",\"seq\":{},\"hash\":\"{}\",\"torn_bytes\":0}}}}",
+        7,
+        u64::MAX,
+        "0".repeat(64)
+    );
+    let forged = String::from_utf8(invented(&[0], "chain")).expect("text").replace("}\n", &format!("{recovered}\n"));
+    assert!(judged([(LOG.to_owned(), forged.into_bytes())].into(), &[], &[]).n_findings() > 0);
+}
+
 /// A chain of one's own with a record of this kind at each of these times, whose hashes fit.
 fn invented(times_s: &[u64], kind: &str) -> Vec<u8> {
     let (mut chain, mut out) = (Chain::new(7, 0), Vec::new());
