@@ -136,6 +136,7 @@ struct RawPeer {
 impl Raw<'_> {
     fn read(self, bytes: &[u8]) -> Option<Line> {
         let chain = self.chain.as_deref().and_then(|chain| chain.parse().ok());
+        let is_key_told = self.key.as_deref().is_none_or(is_key_id);
         let kind = match &*self.kind {
             "chain" => Kind::Chain {
                 chain: chain?,
@@ -149,16 +150,13 @@ impl Raw<'_> {
             "request" => Kind::Request,
             "open" => Kind::Open,
             "close" => Kind::Close,
-            "checkpoint" => {
+            "checkpoint" if is_key_told => {
                 let heads = self.peers.into_iter().filter_map(|peer| Some((peer.head.parse().ok()?, peer.cluster)));
-                if !self.key.as_deref().is_none_or(is_key_id) {
-                    return None;
-                }
                 Kind::Checkpoint { key: self.key, heads: heads.collect() }
             }
             "lost" => Kind::Lost { n: self.n? },
             "removed" => Kind::Removed { through: self.through? },
-            "end" => Kind::End { chain, key: self.key },
+            "end" if is_key_told => Kind::End { chain, key: self.key },
             _ => return None,
         };
         let (prev, time) = (self.prev.parse().ok()?, self.time.parse().ok()?);
@@ -194,6 +192,7 @@ mod tests {
             (Vec::new(), Flaw::NoRecord),
             (b"[]".to_vec(), Flaw::NoRecord),
             (good.replace("\"end\"", "\"eggs\"").into_bytes(), Flaw::NoRecord),
+            (good.replace("\"end\"", "\"end\",\"key\":\"\\u001b[2J\"").into_bytes(), Flaw::NoRecord),
             (good.replace("\"end\"", "\"file\"").into_bytes(), Flaw::NoRecord),
             (good.replace("2026", "year").into_bytes(), Flaw::NoRecord),
             (good.replace("\"end\"", "\"checkpoint\",\"key\":\"\\u001b[2Jxxxx\"").into_bytes(), Flaw::NoRecord),
