@@ -383,8 +383,8 @@ impl<'a> Judge<'a> {
 
     /// All lines were told.
     pub(super) fn done(mut self) -> Report {
-        if self.n_flawed == 0 && self.trailing.len() == 1 {
-            // It is being written at this moment, or a crash was the last that happened.
+        if self.n_flawed == 0 && !self.trailing.is_empty() {
+            // It is being written at this moment, or a crash was the last that happened, or one in a first record behind another.
             self.trailing.clear();
             self.report.fact(format!(
                 "the last {} bytes are no whole record: it is being written, or a crash cut it short",

@@ -111,6 +111,28 @@ fn what_nobody_touched_is_verified_whatever_befell_it() {
 }
 
 #[test]
+fn crashes_in_one_first_record_after_another_are_no_alarm_before_the_next_start_and_behind_it() {
+    let (files, head) = produced();
+    let mut crashed = files.map();
+    let last = crashed.remove(LOG).expect("the last file");
+    let first = Line::parse(last.split(|byte| *byte == b'\n').next().expect("a line")).expect("a record").seq;
+    crashed.insert(format!("{LOG}.{first:020}"), last);
+    crashed.insert(format!("{LOG}.{:020}", head.seq + 1), b"{\"seq\":".to_vec());
+    crashed.insert(LOG.to_owned(), b"{\"s".to_vec());
+    let report = judged(crashed.clone(), &[head], &[]);
+    assert_eq!(report.n_findings(), 0, "{report}");
+    let disk = run(async |disk| {
+        disk.set_files(crashed.clone());
+        disk.write("/key", KEY);
+        let (log, _) = begin(disk, &config()).await;
+        log.close().await;
+    });
+    let report = judge(&task(&[head], &[]), &disk.host()).expect("readable");
+    assert_eq!(report.n_findings(), 0, "{report}");
+    assert!(report.facts.iter().any(|fact| fact.contains(" and 10 bytes of a record")), "{report}");
+}
+
+#[test]
 fn what_was_cut_off_is_seen_with_a_head_and_honestly_not_seen_without() {
     let (files, head) = produced();
     for n_cut in [1, 2, 5] {
