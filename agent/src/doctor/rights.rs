@@ -19,13 +19,15 @@ struct Wish {
 }
 
 /// What is asked for, from the broad to the particular.
-const WISHES: [Wish; 7] = [
+const WISHES: [Wish; 8] = [
     Wish { what: "everything", needs: &[("*", "*", "*", "")] },
     Wish { what: "read everything", needs: &[("get", "*", "*", ""), ("list", "*", "*", ""), ("watch", "*", "*", "")] },
     Wish {
         what: "change everything",
         needs: &[("create", "*", "*", ""), ("update", "*", "*", ""), ("patch", "*", "*", ""), ("delete", "*", "*", "")],
     },
+    // What the ClusterRole view, which allows no wildcard, grants.
+    Wish { what: "read pods", needs: &[("list", "", "pods", "")] },
     Wish { what: "read Secrets", needs: &[("get", "", "secrets", "")] },
     Wish { what: "exec into pods", needs: &[("create", "", "pods", "exec")] },
     Wish { what: "forward ports", needs: &[("create", "", "pods", "portforward")] },
@@ -97,9 +99,9 @@ fn verdict(granted: &[bool]) -> Verdict {
         return Verdict::fine(format!("{seen}\nand so may whoever the hub lets through; a guard (--guard) narrows that down"));
     }
     if !granted.contains(&true) {
-        return Verdict::failed(
+        return Verdict::warning(
             seen,
-            "RBAC gives the agent's service account nothing in all namespaces, so bind a ClusterRole to it (for Argo CD cluster-admin, or view for reading alone).",
+            "RBAC gives the agent's service account none of these in all namespaces (a Role in single namespaces may still allow things there), so bind a ClusterRole to it (for Argo CD cluster-admin, or view for reading alone).",
         );
     }
     if !may(READ) {
@@ -124,12 +126,15 @@ mod tests {
     #[test]
     fn what_is_missing_decides_the_verdict() {
         let verdict_of = |text: &str| verdict(&text.bytes().map(|byte| byte == b'y').collect::<Vec<_>>());
-        assert!(matches!(verdict_of("yyyyyyy"), Verdict::Fine(_)));
-        assert!(matches!(verdict_of("nyyynnn"), Verdict::Fine(_)));
-        for (granted, expected) in [("nynyynn", "not sync it"), ("nnnynnn", "lists and watches everything")] {
+        assert!(matches!(verdict_of("yyyyyyyy"), Verdict::Fine(_)));
+        assert!(matches!(verdict_of("nyyyynnn"), Verdict::Fine(_)));
+        for (granted, expected) in [
+            ("nynyyynn", "not sync it"),
+            ("nnnynnnn", "lists and watches everything"),
+            ("nnnnnnnn", "a Role in single namespaces may still allow things there"),
+        ] {
             let Verdict::Warning { fix, .. } = verdict_of(granted) else { panic!("{granted}") };
             assert!(fix.contains(expected), "{fix}");
         }
-        assert!(matches!(verdict_of("nnnnnnn"), Verdict::Failed { .. }));
     }
 }

@@ -23,6 +23,8 @@ pub enum Rights {
     All,
     /// What changes nothing.
     ReadOnly,
+    /// What the ClusterRole `view` allows: to read what is named, Secrets aside. No wildcard is among its rules.
+    View,
     /// Nothing: a service account that nobody bound a role to.
     None,
 }
@@ -34,14 +36,19 @@ impl Rights {
         match self {
             Self::All => Ok(()),
             Self::ReadOnly if is_read => Ok(()),
-            Self::ReadOnly | Self::None => Err(Status::forbidden(format!("{path} is forbidden: User \"sim\" cannot do this"))),
+            Self::View if is_read && !path.split('/').any(|segment| segment == "secrets") => Ok(()),
+            Self::ReadOnly | Self::View | Self::None => {
+                Err(Status::forbidden(format!("{path} is forbidden: User \"sim\" cannot do this")))
+            }
         }
     }
 
-    fn allows(self, verb: &str) -> bool {
+    fn allows(self, verb: &str, resource: &str) -> bool {
+        let is_read = matches!(verb, "get" | "list" | "watch");
         match self {
             Self::All => true,
-            Self::ReadOnly => matches!(verb, "get" | "list" | "watch"),
+            Self::ReadOnly => is_read,
+            Self::View => is_read && !matches!(resource, "*" | "secrets"),
             Self::None => false,
         }
     }
@@ -56,8 +63,8 @@ pub(crate) async fn answer(rights: Rights, request: Request<Incoming>) -> Result
     if review["kind"] != KIND {
         return Err(Status::bad_request(format!("the body is no {KIND}")));
     }
-    let verb = review["spec"]["resourceAttributes"]["verb"].as_str().unwrap_or_default().to_owned();
-    review["status"] = match rights.allows(&verb) {
+    let attribute = |name: &str| review["spec"]["resourceAttributes"][name].as_str().unwrap_or_default();
+    review["status"] = match rights.allows(attribute("verb"), attribute("resource")) {
         true => json!({ "allowed": true, "reason": "this simulation allows it" }),
         // kube-apiserver gives no reason when no rule matches.
         false => json!({ "allowed": false }),

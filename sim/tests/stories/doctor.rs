@@ -267,7 +267,20 @@ fn a_service_account_without_rights() {
     one(|c| c.rights(Rights::None)).tell(async |s: Story| {
         let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
         keep("no_rights", &examined);
-        only(&examined, "RBAC", "read everything    no", "bind a ClusterRole to it")
+        let (word, lines) = examined.step("RBAC");
+        anyhow::ensure!(word == "warn" && lines.contains("bind a ClusterRole to it"), "{lines}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_service_account_that_may_view() {
+    one(|c| c.rights(Rights::View)).tell(async |s: Story| {
+        let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
+        let (word, lines) = examined.step("RBAC");
+        anyhow::ensure!(word == "warn" && lines.contains("read pods          yes"), "{lines}");
+        anyhow::ensure!(lines.contains("lists and watches everything"), "{lines}");
+        Ok(())
     });
 }
 
