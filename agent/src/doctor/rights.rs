@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Patient;
+use super::cluster::{SILENT, Unanswered};
 use super::report::Verdict;
 
 /// Where an API server says what whoever asks may do.
@@ -50,13 +51,20 @@ struct Answer {
     allowed: bool,
 }
 
+/// Why it is not known what is allowed.
+enum Unreviewed {
+    Silent(String),
+    Refused(String),
+}
+
 impl Patient {
     pub(super) async fn rights(&self) -> Verdict {
         let mut granted = Vec::new();
         for wish in &WISHES {
             match self.is_granted(wish).await {
                 Ok(is) => granted.push(is),
-                Err(why) => {
+                Err(Unreviewed::Silent(why)) => return Verdict::failed(why, SILENT),
+                Err(Unreviewed::Refused(why)) => {
                     return Verdict::failed(
                         why,
                         "The API server does not say what the service account may do, so look whether system:basic-user is still bound to system:authenticated.",
@@ -67,7 +75,7 @@ impl Patient {
         verdict(&granted)
     }
 
-    async fn is_granted(&self, wish: &Wish) -> Result<bool, String> {
+    async fn is_granted(&self, wish: &Wish) -> Result<bool, Unreviewed> {
         for (verb, group, resource, subresource) in wish.needs {
             let attributes = json!({ "verb": verb, "group": group, "resource": resource, "subresource": subresource });
             let review = json!({
@@ -76,12 +84,16 @@ impl Patient {
             });
             let request = Request::builder().method(Method::POST).uri(REVIEWS).header(CONTENT_TYPE, "application/json");
             let (status, text) =
-                self.ask_api_server(request.body(review.to_string().into_bytes())).await.map_err(|error| error.to_string())?;
+                self.ask_api_server(request.body(review.to_string().into_bytes())).await.map_err(|error| match error {
+                    Unanswered::Silent { .. } => Unreviewed::Silent(error.to_string()),
+                    Unanswered::Upstream(error) => Unreviewed::Refused(error.to_string()),
+                })?;
             if status != StatusCode::CREATED && status != StatusCode::OK {
-                return Err(format!("the API server answered {status} to a SelfSubjectAccessReview"));
+                let why = format!("the API server answered {status} to a SelfSubjectAccessReview");
+                return Err(Unreviewed::Refused(why));
             }
-            let review: Review =
-                serde_json::from_slice(&text).map_err(|_| "the answer to a SelfSubjectAccessReview is none".to_owned())?;
+            let review: Review = serde_json::from_slice(&text)
+                .map_err(|_| Unreviewed::Refused("the answer to a SelfSubjectAccessReview is none".to_owned()))?;
             if !review.status.allowed {
                 return Ok(false);
             }

@@ -296,6 +296,15 @@ fn a_service_account_that_may_only_read() {
 }
 
 #[test]
+fn an_api_server_that_hangs() {
+    one(|c| c).tell(async |s: Story| {
+        let _hangs = s.apiserver("edge-1").hang();
+        let examined = s.doctor("edge-1", None).within(minutes(5)).await?;
+        only(&examined, "API server", "did not answer within 30 s", "look at the API server itself")
+    });
+}
+
+#[test]
 fn an_api_server_that_is_away_and_a_token_that_it_refuses() {
     one(|c| c).tell(async |s: Story| {
         s.write_file("edge-1/agent", "/var/run/secrets/kubernetes.io/serviceaccount/token", "stale");
