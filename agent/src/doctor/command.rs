@@ -26,7 +26,7 @@ const SECTION: Section = Section {
     flags: &[Flag::value(
         "idle-up-to",
         "TIME",
-        "Also find the silence after which something on the way forgets a connection, from 10s up to this, 1h at most; takes as long",
+        "Also find the silence after which something on the way that counts bytes, as proxies do, forgets a connection, from 10s up to this, 1h at most; takes as long",
     )],
 };
 
@@ -35,7 +35,8 @@ const PAGE: Page = Page {
     about: "Finds what stands between this agent, its hub and its API server. Takes the agent's own flags and environment.",
     usage: "[FLAGS OF THE AGENT] [--idle-up-to TIME]",
     after: "Looks in order at configuration, DNS, proxy, TCP, TLS, clock, token, WebSocket upgrade, round-trip time and
-bandwidth, API server, RBAC, guard, and, if asked, the idle time after which connections are forgotten.
+bandwidth, API server, RBAC, guard, and, if asked, the idle time after which connections are forgotten. What works on
+TCP alone (NAT, firewalls) is not found by that from 30s on: the kernel's own keepalive keeps it awake, in trials as in sessions.
 Each step is ok, warn, FAIL or skip (what it needs has failed); behind > stands what to do.
 
 An agent that runs is not disturbed, and no credential is printed. In a pod of the agent:

@@ -6,8 +6,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use host::BoxFuture;
 use tokio::time::timeout;
 
-use super::Patient;
 use super::report::{Report, Step, Verdict};
+use super::{Patient, STEP_MAX};
 use crate::connect::OpenTrial;
 
 /// The silences that middleboxes are known for: 30 s and 60 s of proxies, 2 min and 5 min of carriers' NAT, 350 s of AWS, 4 min
@@ -29,6 +29,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// How often an agent pings without being told: by then nothing on the way has been idle for longer.
 const KEEPALIVE: Duration = Duration::from_secs(8);
 
+/// What a good outcome does not say, since the kernel speaks on the connection of a trial as on that of a session.
+const AWAKE: &str =
+    "(what counts TCP segments, such as NAT, is kept awake every 30 s by the kernel's own keepalive, in sessions too)";
+
 /// The keepalive is never told to be shorter than the agent's shortest.
 const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
 
@@ -45,7 +49,7 @@ impl Patient {
         if found.survived.is_none() && found.killed.is_some() {
             found = found.and(self.survived(&SHORT_SILENCES, report).await);
         }
-        report.tell(Step::Idle, &found.verdict());
+        report.tell(Step::Idle, &found.verdict(self.config.keepalive));
     }
 
     async fn survived(&self, silences: &[Duration], report: &mut Report<'_>) -> Found {
@@ -66,17 +70,20 @@ impl Patient {
     }
 
     async fn is_survived(&self, silence: Duration) -> (Duration, Outcome) {
-        let Ok(mut open) = self.try_out().await else { return (silence, Outcome::NotTried) };
-        if !answers(&mut open).await {
+        let Ok(Ok(mut open)) = timeout(STEP_MAX, self.try_out()).await else { return (silence, Outcome::NotTried) };
+        if !matches!(outcome(&mut open).await, Outcome::Survived) {
             return (silence, Outcome::NotTried);
         }
         tokio::time::sleep(silence).await;
-        (silence, if answers(&mut open).await { Outcome::Survived } else { Outcome::Killed })
+        (silence, outcome(&mut open).await)
     }
 }
 
-async fn answers(open: &mut OpenTrial) -> bool {
-    matches!(timeout(ANSWER_MAX, open.trial.echo()).await, Ok(Ok(_)))
+async fn outcome(open: &mut OpenTrial) -> Outcome {
+    match timeout(ANSWER_MAX, open.trial.echo()).await {
+        Ok(Ok(_)) => Outcome::Survived,
+        Ok(Err(_)) | Err(_) => Outcome::Killed,
+    }
 }
 
 /// What became of one silence.
@@ -114,32 +121,39 @@ impl Found {
         Self { survived: self.survived.max(other.survived), killed, n_untried: self.n_untried + other.n_untried }
     }
 
-    fn verdict(self) -> Verdict {
+    /// `given` is --keepalive.
+    fn verdict(self, given: Option<Duration>) -> Verdict {
+        let keepalive = given.unwrap_or(KEEPALIVE);
+        let suffices = match given {
+            Some(given) => format!("--keepalive {} suffices", shown(given)),
+            None => format!("the agent's own keepalive of {} suffices", shown(KEEPALIVE)),
+        };
         let untried = match self.n_untried {
             0 => String::new(),
             n => format!(" ({n} silences could not be tried)"),
         };
         match (self.survived, self.killed) {
             (None, None) => Verdict::Skipped("no trial came about; other doctors may be at work for this cluster".to_owned()),
-            (Some(survived), None) => Verdict::fine(format!(
-                "{} without a word are survived{untried}; the agent's own keepalive of {} suffices",
-                shown(survived),
-                shown(KEEPALIVE)
-            )),
-            // Survived by luck, or by another of several ways, is not to be relied on.
+            (Some(survived), None) => {
+                Verdict::fine(format!("{} without a word are survived{untried}; {suffices}\n{AWAKE}", shown(survived)))
+            }
+            // One of them by luck, or by another of several ways.
+            (Some(survived), Some(killed)) if survived >= killed => Verdict::warning(
+                format!("{} without a word are not survived, and {} are{untried}", shown(killed), shown(survived)),
+                "The outcomes did not come out in order, so ask again.",
+            ),
             (survived, Some(killed)) => {
-                let survived = survived.filter(|survived| *survived < killed);
                 let seen = match survived {
                     Some(survived) => {
                         format!("{} without a word are survived, {} are not{untried}", shown(survived), shown(killed))
                     }
                     None => format!("{} without a word are not survived{untried}", shown(killed)),
                 };
-                let safe = survived.unwrap_or(killed) / 2;
-                if killed > KEEPALIVE && survived.is_some_and(|survived| survived >= KEEPALIVE) {
-                    return Verdict::fine(format!("{seen}; the agent's own keepalive of {} suffices", shown(KEEPALIVE)));
+                let is_seen_to_suffice = survived.is_some_and(|survived| keepalive <= survived);
+                if keepalive < killed && (keepalive <= killed / 2 || is_seen_to_suffice) {
+                    return Verdict::fine(format!("{seen}; {suffices}\n{AWAKE}"));
                 }
-                let keepalive = safe.max(KEEPALIVE_MIN).min(KEEPALIVE);
+                let keepalive = (survived.unwrap_or(killed) / 2).clamp(KEEPALIVE_MIN, KEEPALIVE);
                 let fix = format!(
                     "Something on the way forgets connections sooner than the agent pings, so give --keepalive {}.",
                     shown(keepalive)
@@ -169,20 +183,28 @@ mod tests {
 
     #[test]
     fn a_keepalive_is_asked_for_where_the_agents_own_is_too_late() {
-        for (survived, killed, expected) in [
-            (600, 0, "Fine"),
-            (30, 60, "Fine"),
-            (10, 30, "Fine"),
-            (7, 10, "give --keepalive 3s."),
-            (4, 7, "give --keepalive 2s."),
-            (2, 4, "give --keepalive 1s."),
-            (0, 2, "give --keepalive 1s."),
-            // Survived by luck.
-            (60, 4, "give --keepalive 2s."),
-            (0, 0, "Skipped"),
+        for (survived, killed, given, expected) in [
+            (600, 0, 0, "own keepalive of 8s suffices"),
+            (30, 60, 0, "own keepalive of 8s suffices"),
+            (10, 30, 0, "own keepalive of 8s suffices"),
+            (7, 10, 0, "give --keepalive 3s."),
+            (4, 7, 0, "give --keepalive 2s."),
+            (2, 4, 0, "give --keepalive 1s."),
+            (0, 2, 0, "give --keepalive 1s."),
+            (4, 7, 4, "--keepalive 4s suffices"),
+            (4, 7, 5, "give --keepalive 2s."),
+            (2, 4, 1, "--keepalive 1s suffices"),
+            // Nobody tried less, and it is half.
+            (0, 2, 1, "--keepalive 1s suffices"),
+            (0, 4, 3, "give --keepalive 2s."),
+            (600, 0, 2, "--keepalive 2s suffices"),
+            // One of them by luck.
+            (60, 4, 0, "did not come out in order, so ask again."),
+            (0, 0, 0, "Skipped"),
         ] {
-            let verdict = format!("{:?}", found(survived, killed).verdict());
-            assert!(verdict.contains(expected), "{survived} {killed}: {verdict}");
+            let given = (given > 0).then_some(Duration::from_secs(given));
+            let verdict = format!("{:?}", found(survived, killed).verdict(given));
+            assert!(verdict.contains(expected), "{survived} {killed} {given:?}: {verdict}");
         }
     }
 }

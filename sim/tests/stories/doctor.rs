@@ -222,17 +222,25 @@ fn a_box_that_takes_connections_and_forwards_nothing() {
 fn a_middlebox_that_forgets_what_is_idle() {
     let impatient = |seconds| Middlebox::load_balancer().idle_timeout(secs(seconds)).resets();
     let keepalive = |c: Cluster| c.with(|config| config.keepalive = Some(secs(2)));
-    one(|c| keepalive(c.behind(impatient(5)))).cluster("ship-7", |c| c.behind(impatient(90))).tell(async |s: Story| {
-        let examined = s.doctor("edge-1", Some(minutes(2))).within(minutes(5)).await?;
-        keep("idle_killer", &examined);
-        only(&examined, "idle time", "4s without a word are survived, 7s are not", "give --keepalive 2s")?;
-        let examined = s.doctor("ship-7", Some(minutes(2))).within(minutes(5)).await?;
-        let (word, lines) = examined.step("idle time");
-        anyhow::ensure!(word == "ok", "{lines}");
-        anyhow::ensure!(lines.contains("1m without a word are survived, 2m are not"), "{lines}");
-        anyhow::ensure!(lines.contains("the agent's own keepalive of 8s suffices"), "{lines}");
-        Ok(())
-    });
+    one(|c| keepalive(c.behind(impatient(5))))
+        .cluster("ship-7", |c| c.behind(impatient(90)))
+        .cluster("barge-3", |c| c.offline().behind(impatient(5)))
+        .tell(async |s: Story| {
+            let examined = s.doctor("edge-1", Some(minutes(2))).within(minutes(5)).await?;
+            let (word, lines) = examined.step("idle time");
+            anyhow::ensure!(
+                word == "ok" && lines.contains("4s without a word are survived, 7s are not; --keepalive 2s suffices"),
+                "{lines}"
+            );
+            let examined = s.doctor("ship-7", Some(minutes(2))).within(minutes(5)).await?;
+            let (word, lines) = examined.step("idle time");
+            anyhow::ensure!(word == "ok", "{lines}");
+            anyhow::ensure!(lines.contains("1m without a word are survived, 2m are not"), "{lines}");
+            anyhow::ensure!(lines.contains("the agent's own keepalive of 8s suffices"), "{lines}");
+            let examined = s.doctor("barge-3", Some(minutes(2))).within(minutes(5)).await?;
+            keep("idle_killer", &examined);
+            only(&examined, "idle time", "4s without a word are survived, 7s are not", "give --keepalive 2s")
+        });
 }
 
 #[test]
