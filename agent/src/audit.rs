@@ -37,8 +37,7 @@ impl Peers for Hub {
         let handles = self.agent().map(|agent| agent.sessions.handles()).unwrap_or_default();
         let heads = handles.iter().filter_map(|handle| {
             let hello = handle.peer().filter(|hello| !hello.note.is_empty())?;
-            // Without the chance in it, by which a hub is known to be the same again.
-            let name = hello.name.split(' ').next().unwrap_or_default().to_owned();
+            let name = hello.program().to_owned();
             Some(PeerHead { cluster: String::new(), name, note: hello.note })
         });
         heads.collect()

@@ -27,6 +27,7 @@ pub use config::AgentConfig;
 use proxy::audit::{Log, Metered};
 use proxy::flags::ConfigError;
 pub use proxy::program::StartError;
+use proxy::traces;
 
 use config::TargetTls;
 use connect::{Dialer, Token, Way};
@@ -121,7 +122,7 @@ impl Agent {
         let way = Way::new(&host, &config.way)?;
         let hub = (way, server_tls(&config, &host)?, token);
         let dialer = Dialer::new(host.clone(), config.clone(), hub, budget.clone());
-        let tracer = tracer(&config, &host)?;
+        let tracer = traces::tracer(&host, &config.traces, PROGRAM, env!("CARGO_PKG_VERSION"))?;
         let sessions = Sessions::default();
         let mut metrics = Metrics::new(&host, budget, &sessions);
         tracer.register(&mut metrics.registry);
@@ -153,12 +154,6 @@ impl Agent {
         }
         tracing::info!(in_time, "drained");
     }
-}
-
-fn tracer(config: &AgentConfig, host: &Host) -> Result<Tracer, StartError> {
-    let path = config.traces.ca_cert.clone().unwrap_or_default();
-    let tracer = Tracer::new(host, &config.traces, PROGRAM, env!("CARGO_PKG_VERSION"));
-    tracer.map_err(|source| StartError::Material { flag: "otlp-ca-cert", path, source: Box::new(source) })
 }
 
 fn server_tls(config: &AgentConfig, host: &Host) -> Result<Option<ClientTls>, StartError> {

@@ -6,6 +6,7 @@ use host::{CollectorUrl, Host, Span, SpanKind, TRACEPARENT, TraceConfig, TracePa
 use http::{HeaderMap, HeaderValue, Method, Request};
 
 use crate::flags::{self, Flag, Section, Values};
+use crate::program::StartError;
 use crate::request::RequestInfo;
 
 /// What proxies write when who asked left before an answer (nginx).
@@ -29,6 +30,16 @@ pub const FLAGS: Section = Section {
             .default("1"),
     ],
 };
+
+/// The tracer of a program, which is off unless a collector is named.
+///
+/// # Errors
+/// What is wrong with the file of the collector's CA.
+pub fn tracer(host: &Host, config: &TraceConfig, service: &'static str, version: &'static str) -> Result<Tracer, StartError> {
+    let path = config.ca_cert.clone().unwrap_or_default();
+    let tracer = Tracer::new(host, config, service, version);
+    tracer.map_err(|source| StartError::Material { flag: "otlp-ca-cert", path, source: Box::new(source) })
+}
 
 /// Reads [`FLAGS`].
 pub fn read(values: &mut Values, host: &Host) -> TraceConfig {

@@ -32,8 +32,7 @@ impl Peers for Agents {
         let sessions = self.registry.sessions().into_iter();
         let heads = sessions.filter_map(|(cluster, handle)| {
             let hello = handle.peer().filter(|hello| !hello.note.is_empty())?;
-            // Without the chance in it, by which an agent is known to be the same again.
-            let name = hello.name.split(' ').next().unwrap_or_default().to_owned();
+            let name = hello.program().to_owned();
             Some(PeerHead { cluster: cluster.to_string(), name, note: hello.note })
         });
         heads.collect()

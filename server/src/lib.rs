@@ -35,6 +35,7 @@ use tunnel::{Budget, Reason};
 pub use config::{ClusterConfig, ServerConfig};
 use proxy::audit::{Log, Writer};
 pub use proxy::program::StartError;
+use proxy::traces;
 
 use admin::Admin;
 use agents::{Agents, SessionLimits};
@@ -273,9 +274,7 @@ fn internal_tls(host: &Host, config: &ServerConfig) -> Result<Option<ServerTls>,
 }
 
 fn tracer(host: &Host, config: &ServerConfig) -> Result<Tracer, StartError> {
-    let path = config.traces.ca_cert.clone().unwrap_or_default();
-    let tracer = Tracer::new(host, &config.traces, "postern-server", env!("CARGO_PKG_VERSION"));
-    tracer.map_err(|source| StartError::Material { flag: "otlp-ca-cert", path, source: Box::new(source) })
+    traces::tracer(host, &config.traces, "postern-server", env!("CARGO_PKG_VERSION"))
 }
 
 fn revoked(host: &Host, config: &ServerConfig) -> Result<Option<Arc<Watched<Revoked>>>, StartError> {

@@ -20,7 +20,7 @@ use crate::health::{LastError, Probe, WORDS_BYTES_MAX};
 use crate::roster::{Changes, Roster};
 use crate::trust::{Asked, Credential, Denied, Trust, Verdict};
 use parking::Parking;
-pub(crate) use standing::{Serving, Standing, State, Sums};
+pub(crate) use standing::{Serving, Standing, State};
 
 /// How long what runs on an outdated session may go on: Argo CD begins each watch anew after ten minutes.
 const OUTDATED_MAX: Duration = Duration::from_secs(15 * 60);

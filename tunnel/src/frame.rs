@@ -138,6 +138,13 @@ pub struct Hello {
     pub note: String,
 }
 
+impl Hello {
+    /// Program and version, without the chance in the name, by which its sender is known to be the same again.
+    pub fn program(&self) -> &str {
+        self.name.split(' ').next().unwrap_or_default()
+    }
+}
+
 /// What a stream is for. The caller's identity is here and not in a header that somebody could forge.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Open {

@@ -22,4 +22,4 @@ pub use driver::{Driver, Incoming, SessionHandle, start, websocket_config};
 pub use error::{OpenError, ProtocolError, Reason, SessionError, StreamError};
 pub use session::{Event, Protocol, Read, Role, Session, SessionConfig, SessionStats};
 pub use stream::{StreamWatch, TunnelStream};
-pub use totals::Totals;
+pub use totals::{Sums, Totals};

@@ -152,9 +152,8 @@ impl Dialer {
         };
         established.map_err(DialError::NoHello)?;
         self.host.spawn("driver", driving);
-        let peer = handle.peer().map(|peer| peer.name).unwrap_or_default();
-        // Not the chance in it, by which it is known to be the same again.
-        let peer = peer.split(' ').next().unwrap_or_default();
+        let hello = handle.peer();
+        let peer = hello.as_ref().map(|hello| hello.program()).unwrap_or_default();
         tracing::info!(%server, ?protocol, peer, "connected to the hub");
         Ok(Dialed { handle, incoming, protocol, identity, certificate })
     }

@@ -7,8 +7,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use tunnel::SessionHandle;
 use tunnel::frame::Class;
+use tunnel::{SessionHandle, Sums};
 
 use super::help;
 use crate::sessions::Sessions;
@@ -24,14 +24,8 @@ impl fmt::Debug for OfSessions {
 
 impl Collector for OfSessions {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (mut totals, handles) = self.0.seen();
-        let (mut streams, mut buffered) = ([0; Class::ALL.len()], 0);
-        for handle in &handles {
-            let stats = handle.stats();
-            totals.add(&stats);
-            buffered += stats.buffered;
-            streams.iter_mut().zip(stats.streams).for_each(|(sum, n)| *sum += n);
-        }
+        let (past, handles) = self.0.seen();
+        let Sums { streams, buffered, totals, .. } = Sums::of(past, &handles);
         if let Some(rtt) = handles.iter().filter_map(SessionHandle::rtt).min() {
             let name = "agent_round_trip_seconds";
             let metric = encoder.encode_descriptor(name, help(name), None, MetricType::Gauge)?;

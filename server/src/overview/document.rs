@@ -2,11 +2,12 @@
 
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
+use tunnel::Sums;
 
 use super::chosen;
 use super::wanted::Wanted;
 use crate::foreign;
-use crate::registry::{Serving, Standing, Sums};
+use crate::registry::{Serving, Standing};
 
 /// Bytes of the words by which an agent calls itself, program and version each.
 const AGENT_BYTES_MAX: usize = 64;
@@ -91,7 +92,7 @@ impl<'a> Cluster<'a> {
     fn of(standing: &'a Standing) -> Self {
         let Standing { cluster, state, why, since, last_error, serving, sums } = standing;
         let probe = serving.as_ref().and_then(|serving| serving.probe.as_ref());
-        let Sums { sessions, streams: [interactive, watch, small, bulk], totals } = *sums;
+        let Sums { sessions, streams: [interactive, watch, small, bulk], totals, .. } = *sums;
         Self {
             id: cluster.as_str(),
             state: state.word(),

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tunnel::frame::Class;
 use tunnel::id::{ClusterId, SessionId};
-use tunnel::{SessionHandle, Totals};
+use tunnel::{SessionHandle, Sums};
 
 use super::{Cluster, Entry, Registry, timestamp};
 use crate::foreign;
@@ -68,16 +67,6 @@ pub(crate) struct Serving {
     pub(crate) probe: Option<Probe>,
 }
 
-/// What the sessions of a cluster come to together.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Sums {
-    pub(crate) sessions: usize,
-    /// In the order of [`Class::ALL`].
-    pub(crate) streams: [usize; Class::ALL.len()],
-    /// With those of sessions that have ended.
-    pub(crate) totals: Totals,
-}
-
 impl Registry {
     /// What was found when the API server was asked through a session.
     pub(crate) fn probed(&self, cluster: &ClusterId, id: SessionId, took: Duration, outcome: Result<String, String>) {
@@ -124,10 +113,7 @@ impl Registry {
         drop(clusters);
         // All streams of all sessions are looked at, with the registry unlocked: no request waits for that.
         let summed = |(mut standing, sessions): (Standing, Vec<SessionHandle>)| {
-            for stats in sessions.iter().map(SessionHandle::stats) {
-                standing.sums.streams.iter_mut().zip(stats.streams).for_each(|(sum, n)| *sum += n);
-                standing.sums.totals.add(&stats);
-            }
+            standing.sums = Sums::of(standing.sums.totals, &sessions);
             if standing.state == State::Unknown && !self.probes {
                 standing.why = Some("API servers are not asked (--probe-interval 0)".to_owned());
             }
@@ -163,7 +149,7 @@ impl Cluster {
             round_trip: entry.handle.rtt(),
             probe: entry.probe.clone(),
         });
-        let sums = Sums { sessions: self.sessions.len(), totals: self.past, ..Sums::default() };
+        let sums = Sums { totals: self.past, ..Sums::default() };
         let standing = Standing { cluster: id.clone(), state, why, since, last_error: self.last_error.clone(), serving, sums };
         (standing, self.sessions.iter().map(|entry| entry.handle.clone()).collect())
     }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use http::Request;
 use tokio::time::Instant;
-use tunnel::Totals;
+use tunnel::{Sums, Totals};
 
 use super::super::document;
 use super::*;
 use crate::foreign;
 use crate::health::{LastError, Probe};
-use crate::registry::{Serving, Sums};
+use crate::registry::Serving;
 
 const HOSTILE: &str = "<script>alert('1')</script>\" onload=x \u{202e}&lt;";
 
@@ -34,7 +34,7 @@ fn standing(id: &str, state: State, why: Option<&str>) -> Standing {
         State::Offline => None,
     };
     let totals = Totals { bytes_received: 1 << 30, bytes_sent: 1234, ..Totals::default() };
-    let sums = Sums { sessions: 2, streams: [1, 150, 2, 0], totals };
+    let sums = Sums { sessions: 2, streams: [1, 150, 2, 0], buffered: 0, totals };
     Standing {
         cluster: id.parse().expect("an id"),
         state,
