@@ -16,6 +16,9 @@ use secrecy::SecretString;
 pub use server_url::ServerUrl;
 pub use way::{HubProxy, ProxyCredentials, Way};
 
+/// Where health is asked for, unless a flag says otherwise: port 8081 of all interfaces.
+pub const HEALTH_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8081);
+
 /// Where Kubernetes puts a pod's own token and CA.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -135,7 +138,7 @@ impl AgentConfig {
             silence_max: Duration::from_secs(45),
             // The grace that Kubernetes gives a pod.
             drain_max: Duration::from_secs(30),
-            health_addr: Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8081)),
+            health_addr: Some(HEALTH_LISTENER),
             audit: None,
             process: ProcessConfig::default(),
             traces: TraceConfig::default(),

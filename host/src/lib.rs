@@ -12,6 +12,7 @@ pub mod certificate;
 mod connection;
 mod door;
 mod drain;
+mod http_url;
 pub mod ops;
 mod places;
 mod process;
@@ -37,13 +38,12 @@ pub use backoff::Backoff;
 pub use connection::{Connection, Io};
 pub use door::{Arrival, Door, Late, TurnedAway, TurnedAwayLabels};
 pub use drain::{Drain, DrainSwitch};
+pub use http_url::HttpUrl;
 pub use places::{Place, Places};
 pub use process::{Workers, run_process};
 pub use sources::{Source, TrustedProxies};
 pub use tasks::Tasks;
-pub use telemetry::{
-    CollectorUrl, LogLevel, Span, SpanKind, TRACE_METRICS, TRACEPARENT, TraceConfig, TraceParent, Tracer, init_logging,
-};
+pub use telemetry::{LogLevel, Span, SpanKind, TRACE_METRICS, TRACEPARENT, TraceConfig, TraceParent, Tracer, init_logging};
 pub use watched::Watched;
 
 use watched::Ledger;

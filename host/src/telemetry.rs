@@ -9,7 +9,6 @@ use std::str::FromStr;
 
 use tracing_subscriber::filter::LevelFilter;
 
-pub use collector::CollectorUrl;
 pub use export::METRICS as TRACE_METRICS;
 pub use parent::{TRACEPARENT, TraceParent};
 pub use traces::{Span, SpanKind, TraceConfig, Tracer};

@@ -12,7 +12,8 @@ use std::fmt;
 use std::iter::Peekable;
 
 pub use read::{
-    HostPort, address, count, duration, host_port, log_level, optional, path, positive, readable, secret, size, switch, text,
+    HostPort, address, count, duration, host_port, log_level, optional, path, positive, readable, secret, secret_file, size,
+    switch, text,
 };
 pub use render::{Page, markdown};
 

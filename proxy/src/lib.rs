@@ -9,6 +9,7 @@ pub mod expect;
 pub mod file;
 pub mod flags;
 pub mod head;
+pub mod health;
 pub mod hygiene;
 pub mod impersonation;
 pub mod limits;

@@ -2,7 +2,7 @@
 //!
 //! Attributes are those of the OpenTelemetry semantic conventions for HTTP where they have a word for it.
 
-use host::{CollectorUrl, Host, Span, SpanKind, TRACEPARENT, TraceConfig, TraceParent, Tracer};
+use host::{Host, HttpUrl, Span, SpanKind, TRACEPARENT, TraceConfig, TraceParent, Tracer};
 use http::{HeaderMap, HeaderValue, Method, Request};
 
 use crate::flags::{self, Flag, Section, Values};
@@ -44,7 +44,7 @@ pub fn tracer(host: &Host, config: &TraceConfig, service: &'static str, version:
 /// Reads [`FLAGS`].
 pub fn read(values: &mut Values, host: &Host) -> TraceConfig {
     let mut config = TraceConfig::default();
-    let url = |text: &str| text.parse::<CollectorUrl>();
+    let url = |text: &str| text.parse::<HttpUrl>();
     values.read("otlp-endpoint", flags::optional(url), &mut config.collector);
     values.read("otlp-ca-cert", flags::optional(flags::readable(host)), &mut config.ca_cert);
     values.read("trace-sample", ratio, &mut config.sample);

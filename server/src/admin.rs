@@ -17,7 +17,8 @@ pub(crate) const METRICS_PATH: &str = "/metrics";
 pub(crate) struct Admin {
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) drain: Drain,
+    /// Whether the process is to end.
+    pub(crate) asked: Drain,
 }
 
 impl Admin {
@@ -29,7 +30,7 @@ impl Admin {
             "/readyz" if self.registry.sessions().iter().any(|(_, session)| session.is_open()) => text(StatusCode::OK, "ok"),
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "no cluster is connected"),
             // For the hub's probes: no cluster's state may take the server out of its Service.
-            "/readyz/self" if self.drain.is_started() => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            "/readyz/self" if self.asked.is_started() => text(StatusCode::SERVICE_UNAVAILABLE, "leaving"),
             "/readyz/self" => text(StatusCode::OK, "ok"),
             METRICS_PATH => plain::metrics(self.metrics.text()),
             _ => not_found(),

@@ -1,5 +1,8 @@
 //! The command line: flags as people write them, and what becomes of them.
 
+mod health;
+mod kubeconfig;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,8 +14,7 @@ use proxy::traces;
 
 use crate::config::{InternalTls, ServerConfig, TlsFiles, clusters};
 use crate::front_door::refusal::KINDS;
-use crate::kubeconfig::{Credential, kubeconfig};
-use crate::metrics::{METRICS, health};
+use crate::metrics::{self, METRICS};
 use crate::overview;
 use crate::trust;
 use crate::{auth, callers};
@@ -134,7 +136,13 @@ pub(crate) const FLAGS: &[Section] = &[
         flags: &[
             Flag::value("park-max", "TIME", "How long a request waits for a tunnel that was just lost, 0 = not at all")
                 .default("10s"),
-            Flag::value("drain", "TIME", "After SIGTERM, how long running requests may go on").default("30s"),
+            Flag::value(
+                "leave",
+                "TIME",
+                "After SIGTERM, how long all is served as before while /readyz/self says no, so that a Service takes this server out; then the drain begins",
+            )
+            .default("0"),
+            Flag::value("drain", "TIME", "Then, how long running requests may go on").default("30s"),
         ],
     },
     traces::FLAGS,
@@ -145,7 +153,7 @@ pub(crate) const FLAGS: &[Section] = &[
 const PAGE: Page = Page {
     name: "postern-server",
     about: "The hub's end of Postern: agents dial in, Argo CD and kubectl reach their clusters through it.",
-    usage: "[FLAGS]\n       postern-server check [FLAGS]\n       postern-server kubeconfig ID [FLAGS]\n       postern-server token\n       postern-server audit verify [FLAGS] FILE...",
+    usage: "[FLAGS]\n       postern-server check [FLAGS]\n       postern-server health [FLAGS]\n       postern-server kubeconfig ID [FLAGS]\n       postern-server token\n       postern-server audit verify [FLAGS] FILE...",
     after: "Flags may be written -addr=:8443, -addr :8443 or with two dashes; they win over the environment.
 
 A first server, for one cluster:
@@ -154,7 +162,7 @@ A first server, for one cluster:
   postern-server kubeconfig edge-1 > edge-1.kubeconfig
   kubectl --kubeconfig edge-1.kubeconfig get pods
 
-Exit codes: 0 done, 64 configuration, 69 address not available, 70 a bug, 77 not permitted.
+Exit codes: 0 done, 1 not healthy, 64 configuration, 69 address not available, 70 a bug, 77 not permitted.
 ",
 };
 
@@ -181,39 +189,6 @@ const TOKEN_PAGE: Page = Page {
 ",
 };
 
-const KUBECONFIG_FLAGS: &[Section] = &[
-    Section {
-        title: "Hub",
-        flags: &[
-            Flag::value(
-                "url",
-                "URL",
-                "Internal listener as kubectl reaches it; by default the loopback address with the port of internal-addr",
-            ),
-            Flag::value("ca-file", "FILE", "CA that signed its certificate, for an https URL"),
-            INTERNAL_ADDR,
-        ],
-    },
-    Section {
-        title: "Caller (is put into the kubeconfig; needs an https URL, since kubectl presents nothing over plain http)",
-        flags: &[
-            Flag::value("token-file", "FILE", "Bearer token, one of those in the callers file"),
-            Flag::value("client-cert", "FILE", "Client certificate, PEM"),
-            Flag::value("client-key", "FILE", "Its private key, PEM"),
-        ],
-    },
-    JUST_HELP,
-];
-
-const KUBECONFIG_PAGE: Page = Page {
-    name: "postern-server kubeconfig",
-    about: "Prints a kubeconfig that leads to the cluster ID through the hub.",
-    usage: "ID [FLAGS]",
-    after: "Example:
-  postern-server kubeconfig edge-1 --url https://hub.example:8080 --ca-file ca.pem > edge-1.kubeconfig
-",
-};
-
 /// What the command line asks for.
 pub type Command = proxy::program::Command<ServerConfig>;
 
@@ -224,12 +199,14 @@ pub type Command = proxy::program::Command<ServerConfig>;
 pub fn parse(args: impl IntoIterator<Item = String>, env: Env<'_>, host: &Host) -> Result<Command, Vec<ConfigError>> {
     let mut args = args.into_iter().peekable();
     match args.peek().map(String::as_str) {
-        Some("kubeconfig") => parse_kubeconfig(args.skip(1), env, host),
+        Some("kubeconfig") => kubeconfig::parse(args.skip(1), env, host),
         Some("token") => parse_token(args.skip(1), env, host),
         Some("reference") => Ok(Command::Print(reference())),
         Some(_) | None => parse_run(args, env, host),
     }
 }
+
+pub use health::parse as parse_health;
 
 /// REFERENCE.md: everything that can be configured, generated from the tables that are the parser.
 fn reference() -> String {
@@ -247,7 +224,11 @@ default; an empty environment variable counts as not set. All mistakes are told 
 
 {} Takes the flags of the server. Exit codes: 0 a server would start, 64 it would not.
 
-## postern-server kubeconfig ID
+## postern-server health
+
+{} Exit codes: 0 it does, 1 it does not.
+
+{}## postern-server kubeconfig ID
 
 {}
 
@@ -288,8 +269,10 @@ refused whole with a line in the log for each and a metric, and what was there b
 {}{}",
         flags::markdown(FLAGS),
         CHECK_PAGE.about,
-        KUBECONFIG_PAGE.about,
-        flags::markdown(KUBECONFIG_FLAGS),
+        health::PAGE.about,
+        flags::markdown(health::FLAGS),
+        kubeconfig::PAGE.about,
+        flags::markdown(kubeconfig::FLAGS),
         TOKEN_PAGE.about,
         clusters::TARGET_DEFAULT,
         callers::CHAPTER,
@@ -322,6 +305,7 @@ Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` wh
 | code | meaning |
 |---|---|
 | 0 | done |
+| 1 | `health` found that it is not |
 | 64 | the configuration, or a file that it names, has mistakes |
 | 69 | an address cannot be listened on |
 | 70 | a bug in Postern |
@@ -329,11 +313,18 @@ Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` wh
 | 130, 143 | a second SIGINT or SIGTERM cut the drain short |
 ",
         overview::CHAPTER,
-        [&METRICS[..], &audit::METRICS, &health::METRICS, &host::watched::METRICS, &host::tls::METRICS, &host::TRACE_METRICS]
-            .concat()
-            .iter()
-            .map(|(name, labels, meaning)| format!("| `{name}` | {labels} | {meaning} |\n"))
-            .collect::<String>(),
+        [
+            &METRICS[..],
+            &audit::METRICS,
+            &metrics::health::METRICS,
+            &host::watched::METRICS,
+            &host::tls::METRICS,
+            &host::TRACE_METRICS
+        ]
+        .concat()
+        .iter()
+        .map(|(name, labels, meaning)| format!("| `{name}` | {labels} | {meaning} |\n"))
+        .collect::<String>(),
         KINDS
             .iter()
             .map(|kind| format!("| `{}` | {} | {} | {} |\n", kind.label, kind.status.as_u16(), kind.when, kind.retry))
@@ -412,6 +403,7 @@ fn read(mut values: Values, env: Env<'_>, host: &Host) -> Reading {
         values.fail("process-budget", "is smaller than session-budget");
     }
     values.read("park-max", flags::duration, &mut config.park_max);
+    values.read("leave", flags::duration, &mut config.leave);
     values.read("drain", flags::duration, &mut config.drain_max);
     config.audit = AuditConfig::read(&mut values, host, &mut warnings);
     config.process.read(&mut values);
@@ -534,56 +526,12 @@ fn refuse_equal_listeners(values: &mut Values, config: &ServerConfig) {
     }
 }
 
-fn parse_kubeconfig(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> Result<Command, Vec<ConfigError>> {
-    let mut values = Values::parse(KUBECONFIG_FLAGS, args, env);
-    if values.get("help", flags::switch) == Some(true) {
-        return Ok(Command::Print(KUBECONFIG_PAGE.help(KUBECONFIG_FLAGS)));
-    }
-    let cluster = values.next_word().filter(|word| !word.is_empty() && !word.contains('/')).unwrap_or_default();
-    if cluster.is_empty() {
-        values.fail_all([ConfigError::new("kubeconfig", "needs the id of a cluster: postern-server kubeconfig ID")]);
-    }
-    let mut internal = ServerConfig::default().internal_addr;
-    values.read("internal-addr", flags::address, &mut internal);
-    if internal.ip().is_unspecified() {
-        internal.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    let mut url = format!("http://{internal}");
-    values.read("url", read_url, &mut url);
-    let ca = values.get("ca-file", |path| host.read_file(path).map_err(|error| format!("{path} cannot be read: {error}")));
-    let credential = read_credential(&mut values, host, &url);
-    values.finish(Command::Print(kubeconfig(&cluster, &url, ca.as_deref(), &credential)))
-}
-
-/// What a caller of the kubeconfig presents.
-fn read_credential(values: &mut Values, host: &Host, url: &str) -> Credential {
-    let token = values.get("token-file", |path| {
-        let read = host.read_file(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
-        flags::secret(&String::from_utf8(read).map_err(|_| format!("{path} is not UTF-8"))?)
-    });
-    let mut pem = |name| values.get(name, |path| host.read_file(path).map_err(|error| format!("{path} cannot be read: {error}")));
-    let (cert, key) = (pem("client-cert"), pem("client-key"));
-    need_pair(values, "client-cert", "client-key");
-    for name in ["token-file", "client-cert"] {
-        if values.is_given(name) && !url.starts_with("https:") {
-            values.fail(name, "needs an https --url: kubectl presents nothing over plain http");
-        }
-    }
-    Credential { token, certificate: cert.zip(key) }
-}
-
 fn parse_token(args: impl Iterator<Item = String>, env: Env<'_>, host: &Host) -> Result<Command, Vec<ConfigError>> {
     let mut values = Values::parse(TOKEN_FLAGS, args, env);
     if values.get("help", flags::switch) == Some(true) {
         return Ok(Command::Print(TOKEN_PAGE.help(TOKEN_FLAGS)));
     }
     values.finish(Command::Print(auth::fresh_token(host)))
-}
-
-fn read_url(text: &str) -> Result<String, String> {
-    let good =
-        text.parse::<http::Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none());
-    if good { Ok(text.to_owned()) } else { Err(format!("{text:?} is no URL such as http://127.0.0.1:8080")) }
 }
 
 #[cfg(test)]

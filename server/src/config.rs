@@ -70,6 +70,9 @@ pub struct ServerConfig {
     pub response_header_timeout: Option<Duration>,
     /// From one probe of a session to the next; `None` = API servers are not asked.
     pub probe_interval: Option<Duration>,
+    /// How long everything is served as before once the process is asked to end, while it says that it is not ready: Services
+    /// need a moment to send no more here. Then the drain begins.
+    pub leave: Duration,
     /// How long a drain may take before what still runs is cut.
     pub drain_max: Duration,
     /// How long a request waits for a cluster whose session was just lost.
@@ -145,6 +148,7 @@ impl Default for ServerConfig {
             // With the 5 s that a probe may take, what is dead shows within 10.
             probe_interval: Some(Duration::from_secs(5)),
             // The grace that Kubernetes gives a pod.
+            leave: Duration::ZERO,
             drain_max: Duration::from_secs(30),
             // An agent that lost its tunnel is back within 5 s of jitter and a handshake.
             park_max: Duration::from_secs(10),

@@ -26,7 +26,7 @@ mod trust;
 use std::sync::Arc;
 
 use host::tls::{Alpn, ServerTls};
-use host::{Door, Drain, Host, Tracer, TurnedAway, Watched};
+use host::{Door, Drain, DrainSwitch, Host, Tracer, TurnedAway, Watched};
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -55,12 +55,12 @@ use trust::Trust;
 /// Connections for health and metrics at once.
 const OPS_CONNECTIONS_MAX: u32 = 64;
 
-/// Serves until `drain` has started and what runs then has ended, or its time is over.
+/// Serves until `asked` to end; then leaves its Services, drains, and is done when what runs has ended or its time is over.
 ///
 /// # Errors
 /// What kept the server from starting.
-pub async fn run(config: ServerConfig, host: Host, drain: Drain) -> Result<(), StartError> {
-    Server::bind(config, host, drain).await?.serve().await;
+pub async fn run(config: ServerConfig, host: Host, asked: Drain) -> Result<(), StartError> {
+    Server::bind(config, host, asked).await?.serve().await;
     Ok(())
 }
 
@@ -68,6 +68,9 @@ pub async fn run(config: ServerConfig, host: Host, drain: Drain) -> Result<(), S
 struct Server {
     config: ServerConfig,
     host: Host,
+    /// The process is to end: it leaves, then drains.
+    asked: Drain,
+    switch: DrainSwitch,
     drain: Drain,
     doors: Doors,
     agents: Arc<Agents>,
@@ -82,7 +85,8 @@ struct Server {
 }
 
 impl Server {
-    async fn bind(config: ServerConfig, host: Host, drain: Drain) -> Result<Self, StartError> {
+    async fn bind(config: ServerConfig, host: Host, asked: Drain) -> Result<Self, StartError> {
+        let (switch, drain) = DrainSwitch::new();
         let roster = Arc::new(Roster::new(&config.clusters));
         let registry = Arc::new(Registry::new(&config, host.clone()));
         let budget = Arc::new(Budget::new(config.process_budget));
@@ -90,7 +94,7 @@ impl Server {
         let (audit, writer) = audit::open(&config, &host, registry.clone()).await?;
         let metrics = Metrics::new(&host, registry.clone(), budget.clone(), &tracer).with_audit(audit.as_ref());
         let metrics = Arc::new(metrics);
-        let admin = Arc::new(Admin { registry: registry.clone(), metrics: metrics.clone(), drain: drain.clone() });
+        let admin = Arc::new(Admin { registry: registry.clone(), metrics: metrics.clone(), asked: asked.clone() });
         let public_tls = tls(&host, ("tls", "tls-cert"), config.tls.as_ref(), Alpn::Http1)?.map(Arc::new);
         let revoked = revoked(&host, &config)?;
         let trust = Arc::new(trust(&host, &config, roster.clone(), public_tls.clone(), revoked.clone())?);
@@ -127,7 +131,7 @@ impl Server {
         });
         let doors = Doors::bind(&config, &host, &turned_away).await?;
         let (host, audit) = (host.clone(), (audit, writer));
-        Ok(Self { config, host, drain, doors, agents, front_door, admin, registry, trust, callers, tracer, audit })
+        Ok(Self { config, host, asked, switch, drain, doors, agents, front_door, admin, registry, trust, callers, tracer, audit })
     }
 
     async fn serve(mut self) {
@@ -145,7 +149,8 @@ impl Server {
             }
         };
         let drained = async {
-            drain().started().await;
+            self.leave().await;
+            self.switch.start();
             self.finish().await;
         };
         tokio::select! {
@@ -187,6 +192,16 @@ impl Server {
                  a gateway ends TLS"
             ),
             Some(_) => {}
+        }
+    }
+
+    /// Resolves when the drain should begin. Until then all is served, and `/readyz/self` says no as soon as the process was asked to end:
+    /// agents that were told to go away at once would find this server behind the same Service again.
+    async fn leave(&self) {
+        self.asked.clone().started().await;
+        if !self.config.leave.is_zero() {
+            tracing::info!(leave = ?self.config.leave, "leaving: not ready, and serving until the drain");
+            tokio::time::sleep(self.config.leave).await;
         }
     }
 

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::{Answer, CLUSTER_ID, Kubectl, Pair, Process, Scene, Suite, get, get_within, product, wait_for};
+use e2e::{Answer, CLUSTER_ID, Kubectl, Pair, Process, Scene, Suite, call, free_addr, get, get_within, product, wait_for};
 use serde_json::json;
 
 use crate::api::config_map;
@@ -24,11 +24,34 @@ const SLOW_SECONDS: u32 = 4;
 /// Runs all of it.
 pub(crate) fn run(suite: &mut Suite, scene: &mut Scene) {
     suite.step("metrics tell of a connected agent", || connected(scene.pair()?.internal(), 1));
+    suite.step("health is told by an exit code, as the exec probe of a container takes it", || health(scene.pair()?.internal()));
     suite.step("a second agent comes and goes and requests go on", || second_agent(scene.pair()?));
     suite.step("a request waits for a killed agent to come back", || killed_agent(scene.pair()?));
     suite.step("a server that is told to end finishes what runs", || drain(scene));
     suite.step("an agent finds a server that was killed and came back", || killed_server(scene.pair()?));
     suite.step("bad configuration ends with 64 and names file and key", || bad_configuration(scene));
+}
+
+fn health(internal: SocketAddr) -> Result<()> {
+    let (at, nobody) = (internal.to_string(), free_addr()?.to_string());
+    let through = |cluster| format!("http://{at}/tunnel/{cluster}/version");
+    let (there, nowhere) = (through(CLUSTER_ID), through("nowhere"));
+    let expected: [(&[&str], i32, &str); 6] = [
+        (&["--internal-addr", &at], 0, "/healthz: 200 OK: ok"),
+        (&["--ready", "--internal-addr", &at], 0, "/readyz/self: 200 OK: ok"),
+        (&["--url", &there], 0, "gitVersion"),
+        (&["--url", &nowhere], 1, "502 Bad Gateway"),
+        (&["--ready", "--internal-addr", &nobody], 1, "cannot be reached"),
+        (&["--readyz"], 64, "--ready"),
+    ];
+    for (args, code, words) in expected {
+        let mut command = Command::new(product("postern-server")?);
+        command.arg("health").args(args);
+        let output = call(command, b"")?;
+        ensure!(output.code == Some(code), "{args:?}: {output:?}");
+        ensure!(format!("{}{}", output.text(), output.stderr).contains(words), "{args:?}: {output:?}");
+    }
+    Ok(())
 }
 
 fn second_agent(pair: &mut Pair) -> Result<()> {
@@ -148,7 +171,7 @@ fn refuses_to_start(program: &str, args: &[&str], told: &[&str]) -> Result<()> {
     };
     let mut command = Command::new(product(program)?);
     command.args(args).args(listeners);
-    let output = e2e::call(command, b"")?;
+    let output = call(command, b"")?;
     let said = format!("{}{}", output.text(), output.stderr);
     ensure!(output.code == Some(64), "{program} {args:?}: exit code {:?}: {said}", output.code);
     for word in told {

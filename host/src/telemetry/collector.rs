@@ -1,21 +1,19 @@
 //! The collector of traces: its URL, and requests to it over connections of the host (OTLP 1.x, section "OTLP/HTTP").
 
-use std::fmt;
 use std::io;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{Request, StatusCode, Uri};
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 
-use crate::Host;
 use crate::tls::{Alpn, ClientTls};
+use crate::{Host, HttpUrl};
 
 /// What is appended to the URL that is given (OpenTelemetry "OTLP Exporter Configuration", endpoint URLs).
 const TRACES_PATH: &str = "/v1/traces";
@@ -25,44 +23,6 @@ const DELIVERY_MAX: Duration = Duration::from_secs(10);
 
 /// The longest answer that is read: it says how many spans were refused, and why, in a sentence.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-
-/// Where a collector is: `http://HOST:PORT`, or https, with or without a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CollectorUrl {
-    /// Whether it is spoken to by TLS.
-    pub tls: bool,
-    host: String,
-    port: u16,
-    path: String,
-}
-
-impl FromStr for CollectorUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no URL such as http://collector.example:4318");
-        let uri: Uri = text.parse().map_err(|_| wrong())?;
-        let tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(wrong()),
-        };
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
-        if uri.query().is_some() || authority.host().is_empty() {
-            return Err(wrong());
-        }
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let path = format!("{}{TRACES_PATH}", uri.path().trim_end_matches('/'));
-        Ok(Self { tls, host: authority.host().to_owned(), port, path })
-    }
-}
-
-impl fmt::Display for CollectorUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tls, host, port, path } = self;
-        write!(f, "{}://{host}:{port}{path}", if *tls { "https" } else { "http" })
-    }
-}
 
 /// Why spans were not delivered.
 #[derive(Debug, thiserror::Error)]
@@ -82,17 +42,19 @@ pub(super) enum DeliveryError {
 /// Takes spans; one connection is kept for all of them.
 pub(super) struct Collector {
     host: Host,
-    url: CollectorUrl,
+    url: HttpUrl,
     tls: Option<ClientTls>,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Collector {
-    pub(super) fn new(host: Host, url: CollectorUrl, tls: Option<ClientTls>) -> Self {
+    /// Below `url`.
+    pub(super) fn new(host: Host, url: HttpUrl, tls: Option<ClientTls>) -> Self {
+        let url = url.join(TRACES_PATH);
         Self { host, url, tls, connection: None }
     }
 
-    pub(super) fn url(&self) -> &CollectorUrl {
+    pub(super) fn url(&self) -> &HttpUrl {
         &self.url
     }
 
@@ -145,21 +107,5 @@ impl Collector {
             let _ = exchange.await;
         });
         Ok(sender)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_path_of_traces_is_appended_to_a_url() {
-        let told = |text: &str| text.parse::<CollectorUrl>().map(|url| url.to_string());
-        assert_eq!(told("http://collector:4318").as_deref(), Ok("http://collector:4318/v1/traces"));
-        assert_eq!(told("https://otel.example/base/").as_deref(), Ok("https://otel.example:443/base/v1/traces"));
-        assert_eq!(told("http://[::1]:4318/").as_deref(), Ok("http://[::1]:4318/v1/traces"));
-        for bad in ["", "collector:4318", "grpc://collector:4317", "http://", "http://user:secret@collector", "http://c/?a=b"] {
-            assert!(told(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -12,11 +12,11 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{IdGenerator, Sampler, SdkTracer, SdkTracerProvider};
 use prometheus_client::registry::Registry;
 
-use super::collector::{Collector, CollectorUrl};
+use super::collector::Collector;
 use super::export::{Queue, QueueMetrics};
 use super::parent::TraceParent;
-use crate::Host;
 use crate::tls::{ClientFiles, ClientTls, TlsError};
+use crate::{Host, HttpUrl};
 
 /// Bytes of one attribute: a path may have 32 KiB, and whoever asks chooses it.
 const ATTRIBUTE_BYTES_MAX: usize = 512;
@@ -25,7 +25,7 @@ const ATTRIBUTE_BYTES_MAX: usize = 512;
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceConfig {
     /// Who receives them; `None` = there are none.
-    pub collector: Option<CollectorUrl>,
+    pub collector: Option<HttpUrl>,
     /// CA of the collector's certificate, in PEM; `None` = the machine's own roots.
     pub ca_cert: Option<String>,
     /// How much of what begins here is traced, 0 to 1. What a caller has begun is traced if the caller says so.

@@ -39,6 +39,12 @@ pub fn secret(text: &str) -> Result<SecretString, String> {
     }
 }
 
+/// The [`secret`] that is a file's content at this moment.
+pub fn secret_file(host: &Host, path: &str) -> Result<SecretString, String> {
+    let read = host.read_file(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+    secret(&String::from_utf8(read).map_err(|_| format!("{path} is not UTF-8"))?)
+}
+
 /// `read`, or `None` for an empty text, which turns the thing off.
 pub fn optional<T>(read: impl FnOnce(&str) -> Result<T, String>) -> impl FnOnce(&str) -> Result<Option<T>, String> {
     |text| if text.is_empty() { Ok(None) } else { read(text).map(Some) }

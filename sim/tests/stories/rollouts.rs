@@ -1,6 +1,6 @@
 //! Programs that end because they were asked to.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use sim::promise::FRONT_DOOR;
 use sim::promise::Promise::{Nothing, Same};
 use sim::story::{Story, Within, millis, secs};
@@ -44,6 +44,25 @@ fn a_caller_that_comes_to_a_drained_server_is_sent_away_over_http_2_too() {
         let is_there = || s.fabric().sockets().iter().any(|socket| socket.machine == "hub/argocd");
         s.until("the late connection is closed", || !is_there()).within(secs(1)).await?;
         reading.within(secs(25)).await??;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_server_that_leaves_its_service_serves_as_before_until_it_drains() {
+    let world = World::new().cluster("edge-1", |c| c).hub(|hub| hub.with(|config| config.leave = secs(5)));
+    world.version_1(Same, Nothing("a Go server ends at once when it is told to")).tell(async |s: Story| {
+        let kubectl = s.kubectl();
+        let is_ready = async || anyhow::Ok(kubectl.request(Method::GET, "/readyz/self").within(secs(1)).await?.status);
+        anyhow::ensure!(is_ready().await? == StatusCode::OK);
+        s.drain("hub/server");
+        for _ in 0..45 {
+            // What still arrives here is served, by sessions that nobody has told to go.
+            anyhow::ensure!(is_ready().await? == StatusCode::SERVICE_UNAVAILABLE);
+            kubectl.get("edge-1", "/version").within(secs(1)).await?.expect(StatusCode::OK)?;
+            s.pass(millis(100)).await;
+        }
+        s.until("the server has ended", || s.machine("hub/server").tasks().is_empty()).within(secs(3)).await?;
         Ok(())
     });
 }
