@@ -15,6 +15,7 @@ mod dev;
 mod e2e;
 mod fuzz;
 mod honesty;
+mod image;
 mod machine;
 mod mutations;
 mod run;
@@ -44,6 +45,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(everyday())
+        .subcommand(image::command())
         .subcommands(searches())
 }
 
@@ -133,6 +135,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
             e2e::run_verb(e2e::Options { kind, edge: word("edge"), release, keep })
         }
         "fuzz" => fuzz::run_verb(word("target"), args.get_one::<u32>("seconds").copied()),
+        "image" => image::run_verb(args),
         "honesty" => honesty::run_verb(word("kubeconfig")),
         "tidy" => tidy::run_verb(args.get_flag("fix")),
         "ci" => ci::run_verb(word("lane").unwrap_or("fast"), !args.get_flag("no-tests")),
