@@ -1,0 +1,117 @@
+{{/* The chart's name, as labels have it. */}}
+{{- define "postern-server.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name of most objects: that of the release, unless an override says otherwise. */}}
+{{- define "postern-server.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if or (not .Values.nameOverride) (contains .Values.nameOverride .Release.Name) }}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "postern-server.releaseLabels" -}}
+app.kubernetes.io/name: {{ include "postern-server.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* What selects the server's pods, and not those of `helm test`. */}}
+{{- define "postern-server.selectorLabels" -}}
+{{ include "postern-server.releaseLabels" . }}
+app.kubernetes.io/component: server
+{{- end }}
+
+{{- define "postern-server.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "postern-server.releaseLabels" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "postern-server.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- .Values.serviceAccount.name | default (include "postern-server.fullname" .) }}
+{{- else }}
+{{- .Values.serviceAccount.name | default "default" }}
+{{- end }}
+{{- end }}
+
+{{- define "postern-server.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{/* Secrets, by their names: those of the values, else those that cert-manager fills for this chart. Empty = none. */}}
+{{- define "postern-server.certSecret" -}}
+{{- if .Values.certManager.enabled }}
+{{- .Values.tls.certSecret | default (printf "%s-tls" (include "postern-server.fullname" .)) }}
+{{- else if .Values.tls.enabled }}
+{{- .Values.tls.certSecret }}
+{{- end }}
+{{- end }}
+
+{{- define "postern-server.clientCASecret" -}}
+{{- if include "postern-server.certSecret" . }}
+{{- if .Values.tls.clientCASecret }}
+{{- .Values.tls.clientCASecret }}
+{{- else if and .Values.certManager.enabled .Values.certManager.clientAuth }}
+{{- /* The server's own certificate comes with the CA that signed it and agents' ones; the CA's key stays where it is. */}}
+{{- include "postern-server.certSecret" . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "postern-server.argocdCertSecret" -}}
+{{- if .Values.argocd.clientCertSecret }}
+{{- .Values.argocd.clientCertSecret }}
+{{- else if and .Values.certManager.enabled .Values.certManager.argocdCertificate }}
+{{- printf "%s-argocd-tls" (include "postern-server.fullname" .) }}
+{{- end }}
+{{- end }}
+
+{{- define "postern-server.argocdCASecret" -}}
+{{- if .Values.argocd.caSecret }}
+{{- .Values.argocd.caSecret }}
+{{- else if and .Values.certManager.enabled (include "postern-server.internalTls" .) }}
+{{- include "postern-server.certSecret" . }}
+{{- end }}
+{{- end }}
+
+{{- define "postern-server.clustersSecret" -}}
+{{- .Values.existingClustersSecret | default (printf "%s-clusters" (include "postern-server.fullname" .)) }}
+{{- end }}
+
+{{- define "postern-server.callersSecret" -}}
+{{- if .Values.existingCallersSecret }}
+{{- .Values.existingCallersSecret }}
+{{- else if .Values.callers }}
+{{- printf "%s-callers" (include "postern-server.fullname" .) }}
+{{- end }}
+{{- end }}
+
+{{/* Not empty where the internal listener speaks TLS. */}}
+{{- define "postern-server.internalTls" -}}
+{{- if and (ne .Values.internalTls.mode "off") (or (include "postern-server.certSecret" .) .Values.internalTls.certSecret) }}on{{ end }}
+{{- end }}
+
+{{/* The internal listener as it is reached from other pods. */}}
+{{- define "postern-server.internalURL" -}}
+{{- if .Values.argocd.url }}
+{{- .Values.argocd.url | trimSuffix "/" }}
+{{- else }}
+{{- $scheme := ternary "https" "http" (not (empty (include "postern-server.internalTls" .))) }}
+{{- printf "%s://%s-internal.%s.svc:%d" $scheme (include "postern-server.fullname" .) .Release.Namespace (int .Values.service.internalPort) }}
+{{- end }}
+{{- end }}
+
+{{/* The name of the port that answers for health and metrics. */}}
+{{- define "postern-server.healthPort" -}}
+{{- if .Values.opsPort }}ops{{ else }}internal{{ end }}
+{{- end }}
