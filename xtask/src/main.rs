@@ -18,6 +18,7 @@ mod honesty;
 mod image;
 mod machine;
 mod mutations;
+mod release;
 mod run;
 mod sim;
 mod test;
@@ -47,6 +48,7 @@ fn command() -> Command {
         .subcommands(everyday())
         .subcommand(image::command())
         .subcommands(searches())
+        .subcommand(release::command())
 }
 
 /// Verbs of every day.
@@ -137,6 +139,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
         "fuzz" => fuzz::run_verb(word("target"), args.get_one::<u32>("seconds").copied()),
         "image" => image::run_verb(args),
         "honesty" => honesty::run_verb(word("kubeconfig")),
+        "release" => release::run_verb(args),
         "tidy" => tidy::run_verb(args.get_flag("fix")),
         "ci" => ci::run_verb(word("lane").unwrap_or("fast"), !args.get_flag("no-tests")),
         other => unreachable!("clap knows no verb {other}"),

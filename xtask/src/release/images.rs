@@ -1,0 +1,132 @@
+//! Images of a release: built here, pushed for each architecture, joined under one name, signed by digest.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::{PARTS, Part, Release, artefacts};
+use crate::run::{run, step};
+
+/// Builds the images for this machine's architecture, keeps them as archives and pushes them, named after the architecture.
+pub(super) fn make(release: &Release) -> Result<()> {
+    let Release { version, remote, dist, .. } = release;
+    for Part { name: part, .. } in PARTS {
+        let published = format!("{}:{version}", release.repository(part));
+        ensure!(
+            !remote.has(&published),
+            "{published} is published already, and what is published stays as it is: raise the version"
+        );
+    }
+    step("images", || run(Command::new(std::env::current_exe()?).arg("image")))?;
+    let arch = architecture()?;
+    let mut pushed = serde_json::Map::new();
+    for Part { name: part, .. } in PARTS {
+        let local = format!("{part}:{version}");
+        // For clusters whose nodes can reach no registry.
+        run(Command::new("docker")
+            .args(["save", "--output"])
+            .arg(dist.join(format!("{part}-{version}-linux-{arch}.tar")))
+            .arg(&local))?;
+        let repository = release.repository(part);
+        let name = format!("{repository}:{version}-{arch}");
+        run(Command::new("docker").args(["tag", &local, &name]))?;
+        remote.run(Command::new("docker").args(["push", "--quiet", &name]), "the image of this architecture")?;
+        let mut ask = Command::new("docker");
+        ask.args(["image", "inspect", "--format", "{{json .RepoDigests}}", &name]);
+        pushed.insert(part.to_owned(), remote.digest(&mut ask, "its digest", |said| repo_digest(said, &repository))?.into());
+    }
+    std::fs::write(dist.join(pushed_file(arch)), format!("{:#}\n", Value::from(pushed)))?;
+    Ok(())
+}
+
+/// Joins the pushed images of all architectures under the version's name, and signs what comes of it.
+pub(super) fn join(release: &Release, predicate: &Path) -> Result<()> {
+    let Release { version, remote, dist, .. } = release;
+    let pushed = pushed(dist)?;
+    for Part { name: part, .. } in PARTS {
+        let repository = release.repository(part);
+        let whole = format!("{repository}:{version}");
+        let mut create = Command::new("docker");
+        create.args(["buildx", "imagetools", "create", "--tag", &whole]);
+        for (arch, digests) in &pushed {
+            let digest = digests[part].as_str().with_context(|| format!("no digest of {part} for {arch}"))?;
+            create.arg(format!("{repository}@{digest}"));
+        }
+        remote.run(&mut create, "one name for the images of all architectures")?;
+        let mut ask = Command::new("docker");
+        ask.args(["buildx", "imagetools", "inspect", "--format", "{{json .Manifest}}", &whole]);
+        let digest = remote.digest(&mut ask, "its digest", |said| {
+            let manifest: Value = serde_json::from_str(said)?;
+            Ok(manifest["digest"].as_str().context("a manifest without a digest")?.to_owned())
+        })?;
+        sign(release, &format!("{repository}@{digest}"), predicate)?;
+    }
+    Ok(())
+}
+
+/// Signs what `reference` names by digest, and where it came from, with the identity of the workflow's run.
+pub(super) fn sign(release: &Release, reference: &str, predicate: &Path) -> Result<()> {
+    let remote = &release.remote;
+    remote.run(Command::new("cosign").args(["sign", "--yes", "--recursive", reference]), "the signature")?;
+    let mut attest = Command::new("cosign");
+    attest.args(["attest", "--yes", "--type", "slsaprovenance1", "--predicate"]).arg(predicate).arg(reference);
+    remote.run(&mut attest, "the provenance")
+}
+
+fn pushed_file(arch: &str) -> String {
+    format!("pushed-{arch}.json")
+}
+
+/// What was pushed for each architecture that `dist` knows.
+fn pushed(dist: &Path) -> Result<Vec<(String, Value)>> {
+    let mut all = Vec::new();
+    for file in artefacts::files(dist)? {
+        if let Some(arch) = arch_of(&file) {
+            let digests = serde_json::from_slice(&std::fs::read(&file)?).with_context(|| file.display().to_string())?;
+            all.push((arch, digests));
+        }
+    }
+    ensure!(!all.is_empty(), "{} knows no pushed image; run the stage `images` first, once on each architecture", dist.display());
+    Ok(all)
+}
+
+fn arch_of(file: &Path) -> Option<String> {
+    Some(file.file_name()?.to_str()?.strip_prefix("pushed-")?.strip_suffix(".json")?.to_owned())
+}
+
+/// As images call it.
+fn architecture() -> Result<&'static str> {
+    match std::env::consts::ARCH {
+        "x86_64" => Ok("amd64"),
+        "aarch64" => Ok("arm64"),
+        other => bail!("no image is made for {other}"),
+    }
+}
+
+/// The digest under which `repository` has an image, of what `docker image inspect` says.
+fn repo_digest(said: &str, repository: &str) -> Result<String> {
+    let digests: Vec<String> = serde_json::from_str(said)?;
+    let ours = digests.iter().find_map(|digest| digest.strip_prefix(repository)?.strip_prefix('@'));
+    Ok(ours.with_context(|| format!("docker knows no digest of {repository}, which was pushed"))?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_digests_the_registrys_own_counts() {
+        let said = r#"["other.example/postern-server@sha256:aa","ghcr.io/a/postern-server@sha256:bb"]"#;
+        assert_eq!(repo_digest(said, "ghcr.io/a/postern-server").expect("there"), "sha256:bb");
+        assert!(repo_digest("[]", "ghcr.io/a/postern-server").is_err());
+        assert!(repo_digest(r#"["ghcr.io/a/postern-server-old@sha256:aa"]"#, "ghcr.io/a/postern-server").is_err());
+    }
+
+    #[test]
+    fn a_file_of_pushed_images_says_their_architecture() {
+        assert_eq!(arch_of(Path::new("dist/pushed-arm64.json")).as_deref(), Some("arm64"));
+        assert_eq!(arch_of(Path::new("dist/provenance.json")), None);
+    }
+}
