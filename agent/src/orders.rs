@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::{Connection, Drain, Host, Listen, LogLevel, Workers};
-use proxy::flags::{self, ConfigError, Flag, Section, Values};
+use proxy::flags::{self, ConfigError, Flag, Page, Section, Values};
 use proxy::program::{self, Command, ProcessConfig, StartError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -30,8 +30,21 @@ const EX_IOERR: u8 = 74;
 /// Not permitted, in the same words.
 const EX_NOPERM: u8 = 77;
 
-const FLAGS: &[Section] =
-    &[Section { title: "Orders", flags: &[Flag::value("state-dir", "DIR", "The --state-dir of the agent that is meant")] }];
+const FLAGS: &[Section] = &[
+    Section { title: "Orders", flags: &[Flag::value("state-dir", "DIR", "The --state-dir of the agent that is meant")] },
+    Section { title: "General", flags: &[Flag::switch("help", "Print this text and exit")] },
+];
+
+const PAGE: Page = Page {
+    name: "postern-agent",
+    about: "Gives an order to a running agent that has a state directory.",
+    usage: "freeze|unfreeze|status --state-dir DIR",
+    after: "freeze refuses everything at once and ends what runs, also after a restart; unfreeze ends that; status says what keeps the
+agent frozen. A freeze in the --guard file is independent: frozen by either is frozen.
+
+Exit codes: 0 done, 64 configuration, 69 no agent takes the order, 74 not written down, 77 not permitted.
+",
+};
 
 /// What an agent can be told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +86,9 @@ impl Order {
 
     fn read(self, args: impl IntoIterator<Item = String>) -> Result<Command<Task>, Vec<ConfigError>> {
         let mut values = Values::parse(FLAGS, args, &|_| None);
+        if values.get("help", flags::switch) == Some(true) {
+            return Ok(Command::Print(PAGE.help(FLAGS)));
+        }
         if !values.is_given("state-dir") {
             values.fail("state-dir", "is needed: the one of the agent that is meant");
         }
@@ -245,6 +261,14 @@ mod tests {
         assert_eq!(["freeze", "unfreeze", "status", "serve"].map(|word| Order::of(word).is_some()), [true, true, true, false]);
         let mistakes = Order::Freeze.read(["now".to_owned()]).expect_err("mistakes");
         assert!(mistakes.iter().any(|mistake| mistake.key == "--state-dir"), "{mistakes:?}");
+    }
+
+    #[test]
+    fn an_order_says_how_it_is_given_to_who_asks() {
+        for asked in ["--help", "-h"] {
+            let Ok(Command::Print(text)) = Order::Freeze.read([asked.to_owned()]) else { panic!("{asked} brings no help") };
+            assert!(text.contains("postern-agent freeze|unfreeze|status --state-dir DIR"), "{text}");
+        }
     }
 
     async fn told(host: &Host, dir: &TempDir, order: Order, listener: &dyn Listen, guard: &Arc<Guard>) -> String {
