@@ -55,20 +55,38 @@ fn keepalive(text: &str) -> Result<Duration, String> {
 
 fn read_way(values: &mut Values, host: &Host, config: &AgentConfig, warnings: &mut Vec<String>) -> Way {
     let is_from_env = values.is_from_env("https-proxy");
-    let proxy: Option<HubProxy> = values.get("https-proxy", flags::optional(str::parse)).flatten();
+    let proxy = values.get("https-proxy", |text| Ok(flags::optional(str::parse::<HubProxy>)(text)));
     let ca_cert = values.get("proxy-ca-cert", flags::optional(flags::readable(host))).flatten();
     let file = values.get("proxy-credentials", flags::optional(flags::path)).flatten();
     let exemptions = values.get("no-proxy", |list| Ok(Exemptions::parse(list))).unwrap_or_default();
-    let Some(mut proxy) = proxy else {
-        // A chart may give the files to all clusters and the proxy to some.
-        return Way::Straight;
-    };
     let hub = &config.server;
-    if !hub.tls {
-        if !is_from_env {
-            values.fail("https-proxy", "is for wss:// only: the proxy would read the token and all traffic");
-        }
+    if is_from_env && !hub.tls {
         // As its name says, the variable is not about this hub.
+        return Way::Straight;
+    }
+    let exempted_by = match exemptions.rule_for(&hub.host, hub.port) {
+        Some(rule) => Some(format!("{} has {rule}", values.key("no-proxy"))),
+        None if is_from_env && is_own_machine(&hub.host) => {
+            Some("a proxy of the environment is never asked for this machine itself".to_owned())
+        }
+        None => None,
+    };
+    let mut proxy = match (proxy, &exempted_by) {
+        // A chart may give the files to all clusters and the proxy to some.
+        (None | Some(Ok(None)), _) => return Way::Straight,
+        (Some(Ok(Some(proxy))), _) => proxy,
+        // The variable is for every program of the machine, and no business of one that does not go that way.
+        (Some(Err(problem)), Some(rule)) if is_from_env => {
+            warnings.push(format!("{} {problem}; the hub is dialled straight all the same: {rule}", values.key("https-proxy")));
+            return Way::Straight;
+        }
+        (Some(Err(problem)), _) => {
+            values.fail("https-proxy", problem);
+            return Way::Straight;
+        }
+    };
+    if !hub.tls {
+        values.fail("https-proxy", "is for wss:// only: the proxy would read the token and all traffic");
         return Way::Straight;
     }
     if matches!(proxy.credentials, ProxyCredentials::Fixed(_)) {
@@ -94,12 +112,8 @@ fn read_way(values: &mut Values, host: &Host, config: &AgentConfig, warnings: &m
             .push("the proxy's password crosses the network in clear text, since the proxy is spoken to by http://".to_owned());
     }
     proxy.ca_cert = ca_cert;
-    let rule = exemptions.rule_for(&hub.host, hub.port);
-    match rule {
-        Some(rule) => Way::Exempted { by: format!("{} has {rule}", values.key("no-proxy")), from: proxy },
-        None if is_from_env && is_own_machine(&hub.host) => {
-            Way::Exempted { by: "a proxy of the environment is never asked for this machine itself".to_owned(), from: proxy }
-        }
+    match exempted_by {
+        Some(by) => Way::Exempted { by, from: proxy },
         None => Way::Proxy(proxy),
     }
 }

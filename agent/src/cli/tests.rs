@@ -156,6 +156,23 @@ fn mistakes_about_the_way_to_the_hub_are_told_and_no_password_with_them() {
 }
 
 #[test]
+fn a_proxy_of_the_environment_that_cannot_be_used_is_no_mistake_of_a_hub_that_is_exempted_from_it() {
+    let socks = ("HTTPS_PROXY", "socks5://u:hush@proxy:1080");
+    let (config, warnings) = run(&NEEDED, &[socks, ("NO_PROXY", ".example")]).expect("exempted");
+    assert!(config.way.proxy().is_none());
+    let told = "HTTPS_PROXY is a SOCKS proxy, which is not supported";
+    assert!(warnings[0].starts_with(told) && warnings[0].ends_with("NO_PROXY has .example"), "{warnings:?}");
+    assert!(!format!("{config:?}{warnings:?}").contains("hush"));
+    let plain = [NEEDED[1], "-server=ws://hub", "-allow-insecure-server"];
+    assert!(run(&plain, &[socks]).expect("not about this hub").0.way.proxy().is_none());
+
+    let mistakes = run(&NEEDED, &[socks, ("NO_PROXY", "other")]).expect_err("it would be used");
+    assert!(mistakes[0].to_string().starts_with("HTTPS_PROXY: is a SOCKS proxy"), "{mistakes:?}");
+    let given = [NEEDED[0], NEEDED[1], "-https-proxy=socks5://proxy", "-no-proxy=.example"];
+    assert!(run(&given, &[]).is_err(), "who gives it to the agent means the agent");
+}
+
+#[test]
 fn a_service_account_token_that_is_not_there_yet_is_only_a_warning() {
     let (_, warnings) = run(&[NEEDED[0], NEEDED[1], "-sa-token-path=later"], &[]).expect("good");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
