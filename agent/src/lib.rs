@@ -162,9 +162,16 @@ fn server_tls(config: &AgentConfig, host: &Host) -> Result<Option<ClientTls>, St
     }
     let identity = config.client_identity.clone().map(|identity| (identity.cert, identity.key));
     let files = ClientFiles { ca: config.server_ca_cert.clone(), identity, insecure: false };
-    let path = config.server_ca_cert.clone().unwrap_or_default();
-    let tls = ClientTls::new(host, "server-tls", files);
-    tls.map(Some).map_err(|source| StartError::Material { flag: "server-ca-cert", path, source: Box::new(source) })
+    let tls = ClientTls::new(host, "server-tls", files).map_err(|source| {
+        let identity = config.client_identity.as_ref();
+        let flag = match source.path() {
+            path if identity.is_some_and(|identity| identity.cert == path) => "client-cert",
+            path if identity.is_some_and(|identity| identity.key == path) => "client-key",
+            _ => "server-ca-cert",
+        };
+        StartError::Material { flag, path: source.path().to_owned(), source: Box::new(source) }
+    });
+    tls.map(Some)
 }
 
 fn target_tls(config: &AgentConfig, host: &Host) -> Result<Option<ClientTls>, StartError> {
@@ -175,4 +182,37 @@ fn target_tls(config: &AgentConfig, host: &Host) -> Result<Option<ClientTls>, St
     };
     let tls = ClientTls::new(host, "target-tls", files);
     tls.map(Some).map_err(|source| StartError::Material { flag: "ca-cert", path, source: Box::new(source) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClientIdentity;
+
+    #[tokio::test]
+    async fn a_mistake_in_a_file_of_the_hubs_tls_is_told_under_the_flag_that_names_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).expect("written");
+            dir.path().join(name).to_str().expect("a path of text").to_owned()
+        };
+        let issued = rcgen::generate_simple_self_signed(["agent".to_owned()]).expect("a certificate");
+        let (cert, key) = (file("agent.pem", &issued.cert.pem()), file("agent.key", &issued.signing_key.serialize_pem()));
+        let other = file("other.key", &rcgen::KeyPair::generate().expect("a key").serialize_pem());
+        let empty = file("empty", "");
+        for (ca, cert, key, expected) in [
+            (&cert, &cert, &key, None),
+            (&empty, &cert, &key, Some("--server-ca-cert")),
+            (&cert, &empty, &key, Some("--client-cert")),
+            (&cert, &cert, &empty, Some("--client-key")),
+            (&cert, &cert, &other, Some("--client-key")),
+        ] {
+            let mut config = AgentConfig::new("wss://hub.example".parse().expect("a URL"), secrecy::SecretString::from("hush"));
+            config.server_ca_cert = Some(ca.clone());
+            config.client_identity = Some(ClientIdentity { cert: cert.clone(), key: key.clone() });
+            let told = server_tls(&config, &Host::real()).err().map(|error| error.to_string());
+            let flag = told.as_deref().and_then(|told| told.split(' ').next());
+            assert_eq!(flag, expected, "{told:?}");
+        }
+    }
 }

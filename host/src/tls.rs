@@ -109,6 +109,15 @@ pub enum TlsError {
     },
 }
 
+impl TlsError {
+    /// The file that is to blame; empty where the machine's trust store is.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Read { path, .. } | Self::Content { path, .. } | Self::Unusable { path, .. } => path,
+        }
+    }
+}
+
 /// Accepts TLS connections.
 pub struct ServerTls {
     material: Arc<Watched<ServerMaterial>>,

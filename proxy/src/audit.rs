@@ -127,6 +127,23 @@ impl AuditConfig {
         Some(config)
     }
 
+    /// Tries whether a log can be written in its place, and leaves nothing there that was not there before. Says nothing of room.
+    ///
+    /// # Errors
+    /// Why it cannot; [`io::ErrorKind::AddrInUse`] where another process writes it.
+    pub async fn try_place(&self, host: &Host) -> io::Result<()> {
+        if self.file == "-" {
+            return Ok(());
+        }
+        let is_missing = host.read_file_at(&self.file, 0, 0).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let opened = host.append_to(&self.file).await?;
+        // Whoever has written something meanwhile keeps it.
+        if is_missing && opened.n_bytes() == 0 {
+            host.discard_file(&self.file).await?;
+        }
+        Ok(())
+    }
+
     /// Opens the log behind what the last process left, and its writer, which is still to be run.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use host::tls::Alpn;
 use host::{Drain, Host, LogLevel, Workers};
+use proxy::audit::AuditConfig;
 use proxy::flags::{ConfigError, Env};
 use proxy::impersonation::Impersonation;
 use proxy::program::{self, ProcessConfig, StartError};
@@ -18,7 +18,7 @@ use proxy::program::{self, ProcessConfig, StartError};
 use crate::cli::{self, Reading};
 use crate::config::{InternalTls, ServerConfig};
 use crate::roster::Roster;
-use crate::{internal_tls, revoked, tls, tracer, trust};
+use crate::{internal_tls, public_tls, revoked, tracer, trust};
 
 /// The word that asks for the check.
 const WORD: &str = "check";
@@ -39,7 +39,7 @@ pub fn main(args: impl Iterator<Item = String>, env: Env<'_>) -> ExitCode {
 
 async fn run(reading: Reading, host: Host, _: Drain) -> Result<(), StartError> {
     let mut out = io::stdout();
-    match check(&reading, &host, &mut out).n_failed {
+    match check(&reading, &host, &mut out).await.n_failed {
         0 => Ok(()),
         n => Err(StartError::Failed { why: format!("a server would not start: {n} mistakes"), exit_code: EX_USAGE }),
     }
@@ -54,8 +54,12 @@ pub struct Summary {
     pub n_warnings: usize,
 }
 
-/// Checks all and tells it to `out`. Must run within a runtime, since files are read as a start reads them.
-pub fn check(reading: &Reading, host: &Host, out: &mut dyn Write) -> Summary {
+/// Checks all and tells it to `out`.
+pub async fn check(reading: &Reading, host: &Host, out: &mut dyn Write) -> Summary {
+    let log = match &reading.config.audit {
+        Some(audit) => Some((audit, audit.try_place(host).await)),
+        None => None,
+    };
     let mut report = Report { out, summary: Summary::default() };
     reading.mistakes.iter().for_each(|mistake| report.fail(&mistake.to_string()));
     reading.warnings.iter().for_each(|warning| report.warn(warning));
@@ -64,6 +68,9 @@ pub fn check(reading: &Reading, host: &Host, out: &mut dyn Write) -> Summary {
         report.ok(&format!("clusters: {}", config.clusters.len()));
     }
     files(config, host, &mut report, &reading.mistakes);
+    if let Some((audit, tried)) = log {
+        audit_log(audit, tried, &mut report);
+    }
     certificates::check(config, host, &mut report);
     callers::check(config, host, &mut report);
     exposure(config, &mut report);
@@ -75,9 +82,8 @@ pub fn check(reading: &Reading, host: &Host, out: &mut dyn Write) -> Summary {
 /// What a start makes of files beyond their own mistakes, such as whether a key fits its certificate.
 fn files(config: &ServerConfig, host: &Host, report: &mut Report<'_>, known: &[ConfigError]) {
     let roster = Arc::new(Roster::new(&config.clusters));
-    let public = tls(host, ("tls", "tls-cert"), config.tls.as_ref(), Alpn::Http1);
     let failures = [
-        public.err(),
+        public_tls(host, config).err(),
         internal_tls(host, config).err(),
         tracer(host, config).err(),
         revoked(host, config).err(),
@@ -99,6 +105,19 @@ fn files(config: &ServerConfig, host: &Host, report: &mut Report<'_>, known: &[C
                 }
             }
         }
+    }
+}
+
+/// Whether the audit log can be written by who runs the check.
+fn audit_log(audit: &AuditConfig, tried: io::Result<()>, report: &mut Report<'_>) {
+    let file = &audit.file;
+    match tried {
+        Ok(()) => report.ok(&format!("audit log: {file} can be written")),
+        // A check beside the server that it is for.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            report.warn(&format!("--audit {file} is written by another process: one at a time may; give each server its own"));
+        }
+        Err(error) => report.fail(&format!("--audit {file} cannot be written by this user: {error}")),
     }
 }
 

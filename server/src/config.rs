@@ -109,6 +109,18 @@ impl ServerConfig {
     pub(crate) fn asks_for_certificates(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
     }
+
+    /// The flag that names one of the files of a listener. Both listeners may have the same: then the public one's.
+    pub(crate) fn tls_flag_of(&self, path: &str) -> &'static str {
+        let public = ["tls-cert", "tls-key", "tls-client-ca"];
+        let internal = ["internal-tls-cert", "internal-tls-key", "internal-tls-client-ca"];
+        let named = [(&self.tls, public), (&self.internal_tls_files, internal)].into_iter().find_map(|(files, flags)| {
+            let files = files.as_ref()?;
+            let paths = [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()];
+            paths.into_iter().zip(flags).find_map(|(named, flag)| (named.map(String::as_str) == Some(path)).then_some(flag))
+        });
+        named.unwrap_or("tls-cert")
+    }
 }
 
 impl Default for ServerConfig {

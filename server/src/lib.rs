@@ -95,7 +95,7 @@ impl Server {
         let metrics = Metrics::new(&host, registry.clone(), budget.clone(), &tracer).with_audit(audit.as_ref());
         let metrics = Arc::new(metrics);
         let admin = Arc::new(Admin { registry: registry.clone(), metrics: metrics.clone(), asked: asked.clone() });
-        let public_tls = tls(&host, ("tls", "tls-cert"), config.tls.as_ref(), Alpn::Http1)?.map(Arc::new);
+        let public_tls = public_tls(&host, &config)?.map(Arc::new);
         let revoked = revoked(&host, &config)?;
         let trust = Arc::new(trust(&host, &config, roster.clone(), public_tls.clone(), revoked.clone())?);
         let agents = Arc::new(Agents {
@@ -262,30 +262,28 @@ async fn serve_admin(admin: Arc<Admin>, connection: host::Connection) {
     }
 }
 
-fn tls(
-    host: &Host,
-    (name, flag): (&'static str, &'static str),
-    files: Option<&TlsFiles>,
-    alpn: Alpn,
-) -> Result<Option<ServerTls>, StartError> {
-    let Some(files) = files else { return Ok(None) };
-    let path = files.cert.clone();
-    let tls = ServerTls::new(host, name, files.clone(), alpn);
-    tls.map(Some).map_err(|source| StartError::Material { flag, path, source: Box::new(source) })
+/// TLS of the public listener.
+fn public_tls(host: &Host, config: &ServerConfig) -> Result<Option<ServerTls>, StartError> {
+    config.tls.as_ref().map(|files| tls(host, config, "tls", files, Alpn::Http1)).transpose()
 }
 
 /// TLS of the internal listener: its own files, or those of the public one.
 fn internal_tls(host: &Host, config: &ServerConfig) -> Result<Option<ServerTls>, StartError> {
     let public = config.tls.clone().map(|files| TlsFiles { client_required: config.callers_file.is_none(), ..files });
-    match (config.internal_tls, &config.internal_tls_files) {
-        (InternalTls::Off, _) => Ok(None),
-        (InternalTls::Optional | InternalTls::Require, Some(own)) => {
-            tls(host, ("internal-tls", "internal-tls-cert"), Some(own), Alpn::Http)
-        }
-        (InternalTls::Optional | InternalTls::Require, None) => {
-            tls(host, ("internal-tls", "tls-cert"), public.as_ref(), Alpn::Http)
+    match (config.internal_tls, config.internal_tls_files.clone().or(public)) {
+        (InternalTls::Off, _) | (_, None) => Ok(None),
+        (InternalTls::Optional | InternalTls::Require, Some(files)) => {
+            tls(host, config, "internal-tls", &files, Alpn::Http).map(Some)
         }
     }
+}
+
+fn tls(host: &Host, config: &ServerConfig, name: &'static str, files: &TlsFiles, alpn: Alpn) -> Result<ServerTls, StartError> {
+    ServerTls::new(host, name, files.clone(), alpn).map_err(|source| StartError::Material {
+        flag: config.tls_flag_of(source.path()),
+        path: source.path().to_owned(),
+        source: Box::new(source),
+    })
 }
 
 fn tracer(host: &Host, config: &ServerConfig) -> Result<Tracer, StartError> {

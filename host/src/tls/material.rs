@@ -50,7 +50,7 @@ impl ServerMaterial {
         };
         let (chain, key) = identity(contents, &files.cert, &files.key)?;
         dated.extend(Dated::of_chain(&files.cert, &chain));
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(&files.cert, &error))?;
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| unfit(&files.cert, &files.key, &error))?;
         config.alpn_protocols = alpn.protocols();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -104,7 +104,7 @@ impl ClientMaterial {
             Some((cert, key_path)) => {
                 let (chain, key) = identity(contents, cert, key_path)?;
                 dated.extend(Dated::of_chain(cert, &chain));
-                builder.with_client_auth_cert(chain, key).map_err(|error| unusable(cert, &error))?
+                builder.with_client_auth_cert(chain, key).map_err(|error| unfit(cert, key_path, &error))?
             }
             None => builder.with_no_client_auth(),
         };
@@ -184,6 +184,18 @@ fn read<'a>(contents: &'a Contents, path: &str) -> Result<&'a [u8], TlsError> {
 
 fn unusable(path: &str, error: &dyn std::error::Error) -> TlsError {
     TlsError::Unusable { path: path.to_owned(), reason: error.to_string() }
+}
+
+/// Why a certificate and a key make no identity: whichever of the two is to blame, and the key where they are good alone.
+fn unfit(cert: &str, key: &str, error: &rustls::Error) -> TlsError {
+    if matches!(error, rustls::Error::InconsistentKeys(_)) {
+        return TlsError::Unusable {
+            path: key.to_owned(),
+            reason: format!("it is not the key of the first certificate in {cert}"),
+        };
+    }
+    let is_certificates = matches!(error, rustls::Error::InvalidCertificate(_));
+    unusable(if is_certificates { cert } else { key }, error)
 }
 
 /// The process's provider of cryptography.

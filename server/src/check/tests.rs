@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use host::{BoxFuture, Connection, Listen, System, Tasks};
+use host::{Append, BoxFuture, Connection, Listen, System, Tasks};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
 use super::*;
@@ -80,7 +80,7 @@ async fn a_good_configuration_passes_with_nothing_to_say() {
         "--tls-client-ca=ca.crt",
         "--ops-addr=:9090",
     ];
-    let (text, summary) = checked(&args, &files);
+    let (text, summary) = checked(&args, &files).await;
     assert_eq!(summary, Summary::default(), "{text}");
     insta::assert_snapshot!("good", text);
 }
@@ -94,15 +94,20 @@ async fn what_a_start_does_not_mind_is_told() {
         ("tls.crt", ca + &soon),
         ("tls.key", key.clone()),
     ];
-    let (text, summary) = checked(&["--clusters=clusters.json", "--callers=callers.yaml"], &files);
+    let (text, summary) = checked(&["--clusters=clusters.json", "--callers=callers.yaml"], &files).await;
     assert_eq!(summary.n_failed, 0, "{text}");
     insta::assert_snapshot!("odd", text);
     assert!(!text.contains("hush"), "a token is never echoed: {text}");
 
     // A server whose chain begins with the CA shows a certificate that its key does not fit.
     let args = ["--clusters=clusters.json", "--tls-cert=tls.crt", "--tls-key=tls.key"];
-    let (text, _) = checked(&args, &files);
-    assert!(text.contains("FAIL  --tls-cert tls.crt is not usable: tls.crt cannot be used: "), "{text}");
+    let (text, _) = checked(&args, &files).await;
+    assert!(
+        text.contains(
+            "FAIL  --tls-key tls.key is not usable: tls.key cannot be used: it is not the key of the first certificate in tls.crt"
+        ),
+        "{text}"
+    );
     assert!(text.contains("warn  tls.crt has its certificates in the order"), "{text}");
     assert!(text.contains("warn  tls.crt ends on 2026-06-15"), "{text}");
     assert!(text.contains("warn  cluster ship-7: anybody on the internal listener may impersonate"), "{text}");
@@ -130,7 +135,7 @@ async fn what_would_keep_a_server_from_starting_fails_with_its_file_line_and_key
         "--trusted-proxies=10.0.0.0/8",
         "--rate-limit=many",
     ];
-    let (text, _) = checked(&args, &files);
+    let (text, _) = checked(&args, &files).await;
     insta::assert_snapshot!("bad", text);
     assert!(!text.contains("hush"), "a token is never echoed: {text}");
 }
@@ -139,19 +144,80 @@ async fn what_would_keep_a_server_from_starting_fails_with_its_file_line_and_key
 async fn a_certificate_whose_time_is_over_fails_although_a_server_starts_with_it() {
     let Issued { ended, key, .. } = issued();
     let files = [("clusters.json", CLUSTERS.to_owned()), ("tls.crt", ended), ("tls.key", key)];
-    let (text, summary) = checked(&["--clusters=clusters.json", "--tls-cert=tls.crt", "--tls-key=tls.key"], &files);
+    let (text, summary) = checked(&["--clusters=clusters.json", "--tls-cert=tls.crt", "--tls-key=tls.key"], &files).await;
     assert_eq!(summary.n_failed, 1, "{text}");
     assert!(text.contains("FAIL  tls.crt ended on 2026-05-31: \"CN=hub\" for hub.example; peers refuse it"), "{text}");
 }
 
-fn checked(args: &[&str], files: &[(&'static str, String)]) -> (String, Summary) {
+#[tokio::test]
+async fn a_place_where_no_audit_log_can_be_written_keeps_a_server_from_starting() {
+    let files = [("clusters.json", CLUSTERS.to_owned()), ("audit.key", "0123456789abcdef".to_owned())];
+    for (place, expected, n_failed) in [
+        ("there/hub.audit", "ok    audit log: there/hub.audit can be written", 0),
+        ("-", "ok    audit log: - can be written", 0),
+        ("busy/hub.audit", "warn  --audit busy/hub.audit is written by another process", 0),
+        ("closed/hub.audit", "FAIL  --audit closed/hub.audit cannot be written by this user: permission denied", 1),
+    ] {
+        let audit = format!("--audit={place}");
+        let (text, summary) = checked(&["--clusters=clusters.json", &audit, "--audit-key=audit.key"], &files).await;
+        assert!(text.contains(expected), "{place}: {text}");
+        assert_eq!(summary.n_failed, n_failed, "{place}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_listeners_file_is_told_under_the_flag_that_names_it() {
+    let Issued { ca, leaf, key, .. } = issued();
+    let another = KeyPair::generate().expect("a key").serialize_pem();
+    let files = [
+        ("clusters.json", CLUSTERS.to_owned()),
+        ("ca.crt", ca),
+        ("tls.crt", leaf),
+        ("tls.key", key),
+        ("other.key", another),
+        ("empty", String::new()),
+    ];
+    for (cert, key, ca, flag) in [
+        ("empty", "tls.key", "ca.crt", "cert empty"),
+        ("tls.crt", "empty", "ca.crt", "key empty"),
+        ("tls.crt", "other.key", "ca.crt", "key other.key"),
+        ("tls.crt", "tls.key", "empty", "client-ca empty"),
+    ] {
+        for listener in ["tls", "internal-tls"] {
+            let given =
+                [("cert", cert), ("key", key), ("client-ca", ca)].map(|(part, file)| format!("--{listener}-{part}={file}"));
+            let args: Vec<_> = given.iter().map(String::as_str).chain(["--clusters=clusters.json"]).collect();
+            let (text, _) = checked(&args, &files).await;
+            assert!(text.contains(&format!("FAIL  --{listener}-{flag} is not usable: ")), "{listener} {flag}: {text}");
+        }
+    }
+}
+
+async fn checked(args: &[&str], files: &[(&'static str, String)]) -> (String, Summary) {
     host::tls::use_provider();
     let host = Host::new(Arc::new(Files(files.iter().cloned().collect())), Tasks::new());
     let asked = cli::parse_check(args.iter().map(|arg| (*arg).to_owned()), &|_| None, &host);
     let Ok(program::Command::Run { config: reading, .. }) = asked else { panic!("{args:?} asks for no check") };
     let mut out = Vec::new();
-    let summary = check(&reading, &host, &mut out);
+    let summary = check(&reading, &host, &mut out).await;
     (String::from_utf8(out).expect("text"), summary)
+}
+
+/// A file that was opened and not written.
+struct Empty;
+
+impl Append for Empty {
+    fn n_bytes(&self) -> u64 {
+        0
+    }
+
+    fn append(&mut self, _: Vec<u8>) -> BoxFuture<'_, io::Result<()>> {
+        panic!("a check writes nothing")
+    }
+
+    fn sync(&mut self) -> BoxFuture<'_, io::Result<()>> {
+        panic!("a check writes nothing")
+    }
 }
 
 struct Files(BTreeMap<&'static str, String>);
@@ -159,6 +225,24 @@ struct Files(BTreeMap<&'static str, String>);
 impl System for Files {
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
         self.0.get(path).map(|text| text.as_bytes().to_vec()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn read_file_at(&self, path: &str, _: u64, _: usize) -> io::Result<Vec<u8>> {
+        self.read_file(path)
+    }
+
+    fn append_to<'a>(&'a self, path: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Append>>> {
+        Box::pin(async move {
+            match path.split('/').next() {
+                Some("busy") => Err(io::ErrorKind::AddrInUse.into()),
+                Some("closed") => Err(io::ErrorKind::PermissionDenied.into()),
+                _ => Ok(Box::new(Empty) as Box<dyn Append>),
+            }
+        })
+    }
+
+    fn discard_file<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {

@@ -38,6 +38,20 @@ async fn a_full_disk_loses_no_record_once_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_place_that_is_tried_is_left_as_it_was() {
+    let disk = Disk::new();
+    let config = AuditConfig::new(LOG);
+    config.try_place(&disk.host()).await.expect("a good place");
+    assert!(disk.files().is_empty(), "{:?}", disk.files());
+    disk.write(LOG, b"kept");
+    config.try_place(&disk.host()).await.expect("a good place");
+    assert_eq!(disk.files()[LOG], b"kept");
+    disk.write(LOG, b"");
+    config.try_place(&disk.host()).await.expect("a good place");
+    assert!(disk.files().contains_key(LOG), "an empty file that was there stays");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_that_does_not_wait_for_its_disk_is_closed_in_time() {
     let disk = Disk::new();
     let (log, _) = begin(&disk, None).await;
