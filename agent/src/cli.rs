@@ -14,6 +14,7 @@ use secrecy::SecretString;
 
 use crate::config::{AgentConfig, ClientIdentity, ServerUrl, TargetTls, TunnelToken};
 use crate::connect;
+use crate::doctor;
 use crate::guard;
 use crate::metrics::METRICS;
 
@@ -100,7 +101,7 @@ Orders to a running agent that has a state directory:
 What stands in its way, step by step, with the same flags and without disturbing one that runs:
   postern-agent doctor [FLAGS] [--idle-up-to TIME]
 
-Exit codes: 0 done, 1 the doctor found something or it is not healthy, 64 configuration, 69 address or agent not available, 70 a bug, 74 not written, 77 not permitted.
+Exit codes: 0 done, 1 doctor, health or audit verify found something, 64 configuration, 66 a file of audit verify, 69 address or agent not available, 70 a bug, 74 not written, 77 not permitted.
 ",
 };
 
@@ -180,7 +181,7 @@ over the default; an empty environment variable counts as not set. All mistakes 
 
 {} Exit codes: 0 it does, 1 it does not.
 
-{}{}{}## Metrics
+{}{}{}{}## Metrics
 
 Scraped from `/metrics` of the health listener as OpenMetrics; counters end in `_total`. Beside these: `build_info` and `process_*`.
 
@@ -192,8 +193,9 @@ Scraped from `/metrics` of the health listener as OpenMetrics; counters end in `
 | code | meaning |
 |---|---|
 | 0 | done |
-| 1 | the doctor found that a step fails; `health` found that it is not |
+| 1 | the doctor found that a step fails; `health` that it is not; `audit verify` that a log is not as it was written |
 | 64 | the configuration, or a file that it names, has mistakes |
+| 66 | `audit verify` cannot read a file |
 | 69 | an address cannot be listened on; no agent takes the order |
 | 70 | a bug in Postern |
 | 74 | an order could not be written down |
@@ -205,6 +207,7 @@ A hub that cannot be reached or says no ends nothing: the agent dials again for 
         flags::markdown(FLAGS),
         health::PAGE.about,
         flags::markdown(health::FLAGS),
+        doctor::chapter(),
         guard::CHAPTER,
         audit::CHAPTER,
         [&METRICS[..], &audit::METRICS, &host::watched::METRICS, &host::tls::METRICS, &host::TRACE_METRICS]

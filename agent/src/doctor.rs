@@ -26,6 +26,7 @@ use crate::config::AgentConfig;
 use crate::connect::{Dialer, Token, Way};
 use crate::upstream::Upstream;
 use crate::{server_tls, target_tls};
+pub(crate) use command::chapter;
 pub use command::{is_asked_for, main, parse};
 pub use report::Summary;
 use report::{Report, Step, Verdict};

@@ -162,7 +162,7 @@ A first server, for one cluster:
   postern-server kubeconfig edge-1 > edge-1.kubeconfig
   kubectl --kubeconfig edge-1.kubeconfig get pods
 
-Exit codes: 0 done, 1 not healthy, 64 configuration, 69 address not available, 70 a bug, 77 not permitted.
+Exit codes: 0 done, 1 health or audit verify found something, 64 configuration, 66 a file of audit verify, 69 address not available, 70 a bug, 77 not permitted.
 ",
 };
 
@@ -313,8 +313,9 @@ Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` wh
 | code | meaning |
 |---|---|
 | 0 | done |
-| 1 | `health` found that it is not |
+| 1 | `health` found that it is not; `audit verify` that a log is not as it was written |
 | 64 | the configuration, or a file that it names, has mistakes |
+| 66 | `audit verify` cannot read a file |
 | 69 | an address cannot be listened on |
 | 70 | a bug in Postern |
 | 77 | an address may not be listened on |

@@ -46,6 +46,16 @@ Exit codes: 0 nothing failed, 1 something did.
 ",
 };
 
+/// What the reference says of the doctor.
+pub(crate) fn chapter() -> String {
+    let after = PAGE.after.split("\n\n").next().unwrap_or_default().replace('>', "`>`");
+    format!(
+        "## postern-agent doctor\n\n{} Exit codes: 0 nothing failed, 1 something did, 64 its own flags have mistakes.\n\n{after}\n\n{}",
+        PAGE.about,
+        flags::markdown(&[SECTION]),
+    )
+}
+
 /// Whether the first word of a command line asks for the doctor.
 pub fn is_asked_for(word: &str) -> bool {
     word == WORD
