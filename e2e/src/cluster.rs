@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -23,7 +24,7 @@ pub enum Source {
     Given(PathBuf),
 }
 
-/// A kind cluster; deleted when dropped, and when the test is interrupted.
+/// A kind cluster; deleted when dropped, and when the process is interrupted.
 pub(crate) struct KindCluster {
     name: String,
 }
@@ -33,9 +34,14 @@ impl KindCluster {
     pub(crate) fn create(image: Option<&str>, kubeconfig: &Path) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("postern-e2e-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Self::create_named(&name, image, kubeconfig)
+    }
+
+    /// The same under this name.
+    pub(crate) fn create_named(name: &str, image: Option<&str>, kubeconfig: &Path) -> Result<Self> {
         // From here on a failure deletes what there is of it.
-        let cluster = Self { name };
-        delete_when_interrupted(cluster.name.clone())?;
+        let cluster = Self { name: name.to_owned() };
+        delete_when_interrupted(name)?;
         let mut create = Command::new("kind");
         create.args(["create", "cluster", "--name", &cluster.name, "--wait", "120s", "--kubeconfig"]).arg(kubeconfig);
         if let Some(image) = image {
@@ -46,6 +52,34 @@ impl KindCluster {
         ensure!(output.status.success(), "kind create cluster: {}", String::from_utf8_lossy(&output.stderr));
         Ok(cluster)
     }
+
+    /// Brings images of the local engine to its node.
+    pub(crate) fn load(&self, images: &[&str]) -> Result<()> {
+        let mut load = Command::new("kind");
+        load.args(["load", "docker-image", "--name", &self.name]).args(images);
+        let output = call(load, b"")?;
+        ensure!(output.code == Some(0), "kind load docker-image: {}", output.stderr);
+        Ok(())
+    }
+
+    /// Runs a command on its node, as root.
+    pub(crate) fn on_node(&self, command: &[&str]) -> Result<()> {
+        on_node(&self.node(), command)
+    }
+
+    /// The container that is its node.
+    pub(crate) fn node(&self) -> String {
+        format!("{}-control-plane", self.name)
+    }
+}
+
+/// Runs a command on a node that is a container.
+pub(crate) fn on_node(node: &str, command: &[&str]) -> Result<()> {
+    let mut exec = Command::new("docker");
+    exec.args(["exec", node]).args(command);
+    let output = call(exec, b"")?;
+    ensure!(output.code == Some(0), "{command:?} on {node}: {}", output.stderr);
+    Ok(())
 }
 
 impl Drop for KindCluster {
@@ -54,11 +88,12 @@ impl Drop for KindCluster {
             eprintln!("kept: the kind cluster {0}; `kind delete cluster --name {0}` ends it", self.name);
             return;
         }
-        delete(&self.name);
+        delete_kind_cluster(&self.name);
     }
 }
 
-fn delete(name: &str) {
+/// Deletes a kind cluster if it is there.
+pub fn delete_kind_cluster(name: &str) {
     let mut delete = Command::new("kind");
     delete.args(["delete", "cluster", "--name", name]);
     match call(delete, b"") {
@@ -68,23 +103,33 @@ fn delete(name: &str) {
     }
 }
 
-/// Destructors do not run when a signal ends a process, and a cluster outlives it.
-fn delete_when_interrupted(name: String) -> Result<()> {
+/// Destructors do not run when a signal ends a process, and a cluster outlives it. One watch deletes them all.
+fn delete_when_interrupted(name: &str) -> Result<()> {
+    static NAMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    static WATCH: Once = Once::new();
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
         let _inside = runtime.enter();
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
-    thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                biased;
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
+    WATCH.call_once(move || {
+        thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            });
+            let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            thread::scope(|scope| {
+                for name in &names {
+                    scope.spawn(|| delete_kind_cluster(name));
+                }
+            });
+            std::process::exit(130);
         });
-        delete(&name);
-        std::process::exit(130);
     });
     Ok(())
 }

@@ -73,6 +73,12 @@ impl Process {
         found.map_err(|error| self.with_log(&error))
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        // What cannot be asked any more has ended.
+        self.child.try_wait().map_or(true, |status| status.is_some())
+    }
+
     /// Waits until it ends by itself.
     pub fn wait_for_exit(&mut self, limit: Duration) -> Result<ExitStatus> {
         wait_for(&format!("the end of {}", self.name), limit, || Ok(self.child.try_wait()?))

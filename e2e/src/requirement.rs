@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cluster::Source;
+use crate::image::Images;
 use crate::namespaces;
 
 /// The kubectl to drive: `E2E_KUBECTL`, else the one on the `PATH`.
@@ -33,6 +34,43 @@ pub fn cluster() -> Option<Source> {
     let possible = asked && runs(Path::new("kind"), &["version"]) && runs(Path::new("docker"), &["info"]);
     let how = "`cargo xtask e2e --kind` (takes kind and docker), or `--edge KUBECONFIG` for a cluster that you have";
     met("kind", "a cluster", how, possible.then_some(Source::Kind { image }))
+}
+
+/// Two whole clusters, a hub and an edge: the kubeconfigs that `E2E_HUB` and `E2E_EDGE` name, or two kind clusters of our own
+/// where they are asked for, as [`cluster`] says.
+pub fn clusters() -> Option<(Source, Source)> {
+    let given = |name| std::env::var_os(name).filter(|file| !file.is_empty()).map(|file| Source::Given(file.into()));
+    match (given("E2E_HUB"), given("E2E_EDGE")) {
+        (Some(hub), Some(edge)) => return Some((hub, edge)),
+        (None, None) => {}
+        _ => return met("clusters", "two clusters", "name both: `--hub KUBECONFIG --edge KUBECONFIG`", None),
+    }
+    Some((cluster()?, cluster()?))
+}
+
+/// The helm to drive: `E2E_HELM`, else the one on the `PATH`.
+pub fn helm() -> Option<PathBuf> {
+    let program = std::env::var_os("E2E_HELM").map_or_else(|| PathBuf::from("helm"), PathBuf::from);
+    let works = runs(&program, &["version"]);
+    met("helm", "helm", "install helm, or name one in E2E_HELM", works.then_some(program))
+}
+
+/// The images that are shipped: those that the environment names, which clusters can pull, or those of the local engine.
+pub fn images() -> Option<Images> {
+    let images = Images::named();
+    let there = |image: &&str| runs(Path::new("docker"), &["image", "inspect", image]);
+    let found = images.are_elsewhere() || images.all().iter().all(there);
+    met("images", "images", "`cargo xtask image` builds them", found.then_some(images))
+}
+
+/// A container engine that answers to `docker`.
+pub fn docker() -> Option<()> {
+    met("docker", "a container engine", "install docker", runs(Path::new("docker"), &["info"]).then_some(()))
+}
+
+/// Whether suites that have a short selection are to run whole: `E2E_ALL`.
+pub fn everything() -> bool {
+    switched_on("E2E_ALL")
 }
 
 /// Leave to make hosts as network namespaces of this machine.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod limiter;
+mod outside;
 mod steady;
 
 use std::ops::Deref;
@@ -12,6 +13,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 pub use cache::{ClusterCache, Counts};
+pub use outside::Outside;
 pub use steady::{Load, Outcome};
 
 use crate::caller::{Answer, Caller, Reply};
@@ -65,7 +67,7 @@ impl ArgoCd {
 
     /// Starts a load of one request every so often (see [`crate::story::rps`]) on a cluster: objects, pages, small patches.
     pub fn steady(&self, cluster: &str, every: Duration) -> Load {
-        Load::start(&self.0, cluster, every)
+        Load::start(&self.0, cluster, "default", every)
     }
 }
 

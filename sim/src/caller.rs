@@ -69,6 +69,8 @@ pub enum Protocol {
 pub struct Caller {
     name: &'static str,
     host: Host,
+    /// The hub's name.
+    hub: Arc<str>,
     port: u16,
     protocol: Protocol,
     pool: Arc<Mutex<Pool>>,
@@ -117,7 +119,14 @@ impl Reply {
 impl Caller {
     pub(crate) fn new(name: &'static str, host: Host, port: u16, protocol: Protocol, trace: Trace, ledger: Ledger) -> Self {
         let token = Some(callers_token(name).into());
-        Self { name, host, port, protocol, pool: Arc::default(), trace, is_quiet: false, ledger, token, tls: None }
+        let hub = "hub".into();
+        Self { name, host, hub, port, protocol, pool: Arc::default(), trace, is_quiet: false, ledger, token, tls: None }
+    }
+
+    /// The same caller at a hub of another name.
+    pub(crate) fn at(mut self, hub: &str) -> Self {
+        self.hub = hub.into();
+        self
     }
 
     /// The same caller, unheard in the transcript: for looks that are no part of the story.
@@ -188,14 +197,14 @@ impl Caller {
 
     /// The same to another port of the hub.
     pub async fn dial_at(&self, port: u16) -> anyhow::Result<host::Connection> {
-        self.host.dial("hub", port).await.context("the hub cannot be dialled")
+        self.host.dial(&self.hub, port).await.context("the hub cannot be dialled")
     }
 
     /// A connection to the front door, behind TLS if the caller has it.
     async fn dial_secure(&self, alpn: Alpn) -> anyhow::Result<host::Connection> {
         let connection = self.dial().await?;
         match &self.tls {
-            Some(tls) => Ok(tls.connect(connection, "hub", alpn).await?.0),
+            Some(tls) => Ok(tls.connect(connection, &self.hub, alpn).await?.0),
             None => Ok(connection),
         }
     }
@@ -375,7 +384,7 @@ impl Call {
     }
 
     fn into_http1(self) -> Request<Body> {
-        let host = format!("hub:{}", self.caller.port);
+        let host = format!("{}:{}", self.caller.hub, self.caller.port);
         let mut request = Request::builder().method(self.method).uri(self.target).body(self.body).expect("a good request target");
         *request.headers_mut() = self.headers;
         request.headers_mut().entry(HOST).or_insert(HeaderValue::from_str(&host).expect("a good authority"));
@@ -383,7 +392,7 @@ impl Call {
     }
 
     fn into_http2(self) -> Request<Body> {
-        let uri = format!("http://hub:{}{}", self.caller.port, self.target);
+        let uri = format!("http://{}:{}{}", self.caller.hub, self.caller.port, self.target);
         let mut request = Request::builder().method(self.method).uri(uri).body(self.body).expect("a good request target");
         *request.headers_mut() = self.headers;
         request

@@ -12,6 +12,18 @@ pub(crate) enum Command {
     Certs { out: String, names: Vec<String> },
     /// Be an API server.
     ApiServer(ApiServerArgs),
+    /// Play Argo CD's part at a real hub.
+    Caller(CallerArgs),
+}
+
+/// How to play Argo CD's part.
+#[derive(Debug, PartialEq)]
+pub(crate) struct CallerArgs {
+    /// `HOST:PORT` of the hub's internal listener.
+    pub(crate) hub: String,
+    pub(crate) cluster: String,
+    pub(crate) namespace: String,
+    pub(crate) requests_per_second: u32,
 }
 
 /// How to be an API server.
@@ -34,6 +46,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             out: text(matches, "out").unwrap_or_default(),
             names: matches.get_many("name").into_iter().flatten().cloned().collect(),
         },
+        ("caller", matches) => Command::Caller(CallerArgs {
+            hub: text(matches, "hub").unwrap_or_default(),
+            cluster: text(matches, "cluster").unwrap_or_default(),
+            namespace: text(matches, "namespace").unwrap_or_default(),
+            requests_per_second: *matches.get_one("requests-per-second").expect("has a default"),
+        }),
         (_, matches) => Command::ApiServer(ApiServerArgs {
             addr: *matches.get_one("addr").expect("has a default"),
             cert: text(matches, "cert"),
@@ -57,6 +75,7 @@ fn clap() -> Clap {
         .arg_required_else_help(true)
         .subcommand(certs())
         .subcommand(apiserver())
+        .subcommand(caller())
 }
 
 fn certs() -> Clap {
@@ -129,6 +148,31 @@ fn apiserver() -> Clap {
         )
 }
 
+fn caller() -> Clap {
+    let arg = |name: &'static str, value: &'static str| Arg::new(name).long(name).value_name(value);
+    Clap::new("caller")
+        .about("Play Argo CD's part at a real hub: a cache of all kinds of a cluster, and a steady load beside it")
+        .long_about(
+            "Play Argo CD's part at a real hub: a cache of all kinds of a cluster, and a steady load beside it.\n\n\
+             Lists and watches what discovery names, as Argo CD's cluster cache does, and beside that asks for objects and pages and \
+             writes small patches, each with the persistence of client-go.\n\n\
+             Runs until SIGTERM or Ctrl-C. Logs a JSON line every second that says what became of it all so far.",
+        )
+        .arg(arg("hub", "HOST:PORT").required(true).help("The hub's internal listener, which must speak plain HTTP"))
+        .arg(arg("cluster", "ID").required(true).help("The cluster behind it"))
+        .arg(
+            arg("namespace", "NAME")
+                .default_value("default")
+                .help("A namespace there with a pod web-0 and the configmap kube-root-ca.crt, which the load reads and writes"),
+        )
+        .arg(
+            arg("requests-per-second", "N")
+                .default_value("10")
+                .value_parser(value_parser!(u32).range(1..=1000))
+                .help("The load's requests; none waits for another"),
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +200,19 @@ mod tests {
         let command = ["postern-sim", "certs", "--out", "x", "--name", "hub", "--name", "198.18.1.2"].map(OsString::from);
         let names = vec!["hub".to_owned(), "198.18.1.2".to_owned()];
         assert_eq!(parse(command).ok(), Some(Command::Certs { out: "x".to_owned(), names }));
+    }
+
+    #[test]
+    fn a_caller_needs_a_hub_and_a_cluster() {
+        let command = ["postern-sim", "caller", "--hub", "hub:8080", "--cluster", "edge-1"].map(OsString::from);
+        let wanted = CallerArgs {
+            hub: "hub:8080".to_owned(),
+            cluster: "edge-1".to_owned(),
+            namespace: "default".to_owned(),
+            requests_per_second: 10,
+        };
+        assert_eq!(parse(command).ok(), Some(Command::Caller(wanted)));
+        assert!(parse(["postern-sim", "caller", "--hub", "hub:8080"].map(OsString::from)).is_err());
     }
 
     #[test]

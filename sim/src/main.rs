@@ -1,4 +1,4 @@
-//! `postern-sim`: the fake Kubernetes API server as a process of its own, and certificates to try a pair with.
+//! `postern-sim`: the fake Kubernetes API server and the caller as processes of their own, and certificates to try a pair with.
 
 mod cli;
 
@@ -6,14 +6,16 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use host::{Host, LogLevel};
 use sim::apiserver::{ApiServer, Options, Tls};
+use sim::argocd::Outside;
 use sim::certs::Authority;
 use tokio::signal::unix::{SignalKind, signal};
 
-use cli::{ApiServerArgs, Command};
+use cli::{ApiServerArgs, CallerArgs, Command};
 
 /// EX_USAGE of sysexits.h: the command line, or a file that it names, is wrong.
 const USAGE: u8 = 64;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Certs { out, names } => write_certs(Path::new(&out), &names),
         Command::ApiServer(args) => serve(args),
+        Command::Caller(args) => call(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,6 +93,19 @@ async fn serve(args: ApiServerArgs) -> anyhow::Result<()> {
         () = server.listen_and_serve(listener, tls) => {}
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+#[tokio::main]
+async fn call(args: CallerArgs) -> anyhow::Result<()> {
+    let caller = Outside::new(Host::real(), &args.hub, &args.cluster, &args.namespace)?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        biased;
+        _ = terminated.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        () = caller.play(Duration::from_secs(1) / args.requests_per_second) => {}
+    }
     Ok(())
 }
 

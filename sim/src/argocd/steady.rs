@@ -18,6 +18,7 @@ pub struct Load {
 struct Shared {
     caller: Caller,
     cluster: String,
+    namespace: String,
     stopped: watch::Sender<bool>,
     /// Requests that have not ended.
     n_open: watch::Sender<usize>,
@@ -60,16 +61,27 @@ impl Outcome {
 }
 
 impl Load {
-    pub(super) fn start(caller: &Caller, cluster: &str, every: Duration) -> Self {
+    pub(super) fn start(caller: &Caller, cluster: &str, namespace: &str, every: Duration) -> Self {
         let shared = Arc::new(Shared {
             caller: caller.anew().quiet(),
             cluster: cluster.to_owned(),
+            namespace: namespace.to_owned(),
             stopped: watch::Sender::new(false),
             n_open: watch::Sender::new(0),
             outcome: Mutex::default(),
         });
         shared.caller.host().spawn("argocd load", shared.clone().run(every));
         Self { shared }
+    }
+
+    /// What became of it so far.
+    pub fn so_far(&self) -> Outcome {
+        self.shared.outcome().clone()
+    }
+
+    /// How many requests run.
+    pub fn n_open(&self) -> usize {
+        *self.shared.n_open.borrow()
     }
 
     /// Begins no more, waits for what runs, and tells what became of it all.
@@ -116,15 +128,16 @@ impl Shared {
 
     /// Of ten requests one is a page of a list and one a small write; the others ask for an object.
     fn call(&self, n: usize) -> Call {
+        let home = format!("/api/v1/namespaces/{}", self.namespace);
         match n % 10 {
             0 => self.caller.get(&self.cluster, &format!("/api/v1/pods?limit={PAGE}")),
             5 => {
-                let target = format!("/tunnel/{}/api/v1/namespaces/default/configmaps/kube-root-ca.crt", self.cluster);
+                let target = format!("/tunnel/{}{home}/configmaps/kube-root-ca.crt", self.cluster);
                 let body = format!(r#"{{"metadata":{{"annotations":{{"load":"{n}"}}}}}}"#);
                 let patch = self.caller.request(Method::PATCH, &target);
                 patch.header("content-type", "application/merge-patch+json").body(body)
             }
-            _ => self.caller.get(&self.cluster, "/api/v1/namespaces/default/pods/web-0"),
+            _ => self.caller.get(&self.cluster, &format!("{home}/pods/web-0")),
         }
     }
 

@@ -1,0 +1,129 @@
+//! First contact: two charts installed, and what Argo CD and people find then.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use e2e::{CLUSTER_ID, SERVER, Shipped, get, wait_for};
+use serde_json::{Value, json};
+
+use crate::Stage;
+
+/// For what takes a program a moment, on two cores that run two clusters.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Objects of one `kubectl apply`: what a large application has.
+const N_OBJECTS: usize = 500;
+
+/// Objects that one of several kubectl applies: each stays below the burst (300) after which it slows itself down.
+const N_SIDES: usize = 4;
+
+/// Runs all of it; tells whether anything else can.
+pub(crate) fn run(stage: &mut Stage, all: bool) -> bool {
+    let installed = stage.must("helm installs the server", Shipped::upgrade_server)
+        && stage.must("helm installs the agent", |shipped| shipped.upgrade_agent())
+        && stage.must("a first request goes all the way round", first_request)
+        && stage.must("Argo CD's part lists and watches all kinds", |shipped| shipped.start_caller());
+    if !installed {
+        return false;
+    }
+    stage.step("Argo CD's Secret leads to the cluster", argocd_secret);
+    stage.step("the server's own kubeconfig leads to the cluster", own_kubeconfig);
+    stage.step("apply of 500 objects", apply);
+    if all {
+        stage.step("get, list and what is not there", reads);
+    }
+    true
+}
+
+fn first_request(shipped: &mut Shipped) -> Result<()> {
+    let way = shipped.way()?;
+    let direct: Value = serde_json::from_str(&shipped.edge.admin.raw("/version")?)?;
+    let through: Value = serde_json::from_str(&way.kubectl.raw("/version")?)?;
+    ensure!(direct == through, "{through} instead of {direct}");
+    state(way.port, CLUSTER_ID, "healthy")
+}
+
+/// Waits until the list of clusters says so of one.
+pub(crate) fn state(port: u16, cluster: &str, wanted: &str) -> Result<()> {
+    let told = || {
+        let text = get(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "/clusters")?.text();
+        let told: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        let found = told["clusters"].as_array().into_iter().flatten().find(|found| found["id"] == cluster).cloned();
+        Ok(found.filter(|found| found["state"] == wanted))
+    };
+    wait_for(&format!("{cluster} to be {wanted}"), SOON, told).map(drop)
+}
+
+fn argocd_secret(shipped: &mut Shipped) -> Result<()> {
+    let hub = shipped.hub.admin.in_namespace(shipped.argocd_namespace());
+    let secret = hub.json(&["get", "secret", &format!("{SERVER}-cluster-{CLUSTER_ID}")])?;
+    let label = &secret["metadata"]["labels"]["argocd.argoproj.io/secret-type"];
+    ensure!(label == "cluster", "its label is {label}");
+    let field = |name: &str| -> Result<String> {
+        let encoded = secret["data"][name].as_str().with_context(|| format!("no {name}"))?;
+        Ok(String::from_utf8(BASE64_STANDARD.decode(encoded)?)?)
+    };
+    let server = field("server")?;
+    let end = format!("/tunnel/{CLUSTER_ID}");
+    ensure!(server.starts_with("https://") && server.ends_with(&end), "it leads to {server}");
+    ensure!(server.contains(&format!("{SERVER}-internal.{}", shipped.hub.admin.namespace())), "it leads to {server}");
+    let config: Value = serde_json::from_str(&field("config")?)?;
+    ensure!(config["tlsClientConfig"].is_object(), "its config is {config}");
+    Ok(())
+}
+
+/// What README.md tells people to do.
+fn own_kubeconfig(shipped: &mut Shipped) -> Result<()> {
+    let way = shipped.way()?;
+    let deployment = format!("deployment/{SERVER}");
+    let url = format!("http://127.0.0.1:{}", way.port);
+    let printed =
+        shipped.hub.admin.ok(&["exec", &deployment, "--", "/postern-server", "kubeconfig", CLUSTER_ID, "--url", &url])?;
+    let file = shipped.dir().join("printed.kubeconfig");
+    std::fs::write(&file, printed)?;
+    let kubectl = e2e::Kubectl::new(way.kubectl.program(), &file, "").in_namespace(way.kubectl.namespace());
+    ensure!(kubectl.ok(&["get", "pods", "-o", "name"])?.contains("pod/web-0"), "the agent's namespace has no pod web-0");
+    Ok(())
+}
+
+fn reads(shipped: &mut Shipped) -> Result<()> {
+    let way = shipped.way()?;
+    let list = |kubectl: &e2e::Kubectl| kubectl.ok(&["get", "configmaps,secrets,services", "-A", "-o", "name"]);
+    let (through, direct) = (list(&way.kubectl)?, list(&shipped.edge.admin)?);
+    ensure!(through == direct, "through the tunnel:\n{through}\ndirect:\n{direct}");
+    let missing = way.kubectl.run(&["get", "configmap", "no-such"], b"")?;
+    ensure!(missing.code == Some(1) && missing.stderr.contains("NotFound"), "{missing:?}");
+    let nowhere = get(SocketAddr::from((Ipv4Addr::LOCALHOST, way.port)), "/tunnel/no-such-cluster/version")?;
+    ensure!(nowhere.status == 404, "a cluster that is not there: {}", nowhere.status);
+    Ok(())
+}
+
+fn apply(shipped: &mut Shipped) -> Result<()> {
+    let way = shipped.way()?;
+    let side = |side: usize| {
+        let numbers = (side * N_OBJECTS / N_SIDES)..((side + 1) * N_OBJECTS / N_SIDES);
+        let items: Vec<_> = numbers.map(object).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        way.kubectl.ok_with(&["apply", "--validate=false", "-o", "name", "-f", "-"], list.as_bytes())
+    };
+    let n_applied = thread::scope(|scope| {
+        let sides: Vec<_> = (0..N_SIDES).map(|n| scope.spawn(move || side(n))).collect();
+        sides.into_iter().try_fold(0, |n, side| {
+            let said = side.join().unwrap_or_else(|_| bail!("a side panicked"))?;
+            anyhow::Ok(n + said.lines().count())
+        })
+    })?;
+    ensure!(n_applied == N_OBJECTS, "{n_applied} objects were applied");
+    let found = shipped.edge.admin.ok(&["get", "configmaps", "-l", "e2e=applied", "-o", "name"])?;
+    ensure!(found.lines().count() == N_OBJECTS, "{} objects are there", found.lines().count());
+    shipped.edge.admin.ok(&["delete", "configmaps", "-l", "e2e=applied"]).map(drop)
+}
+
+fn object(n: usize) -> Value {
+    let meta = json!({"name": format!("applied-{n:03}"), "labels": {"e2e": "applied"}});
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"n": n.to_string()}})
+}
