@@ -17,7 +17,7 @@ use crate::workspace::{cargo, metadata, root, target_dir};
 /// The roots of public certificates, where Debian, Alpine and most others have them.
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Which programs have images: name, package, what it is, and how large its image may be in MB. A fleet pulls an agent over its
+/// Programs that have images, the last one for tests alone: name, package, what it is, and how large its image may be in MB. A fleet pulls an agent over its
 /// worst links; beyond this something came in that nobody meant to.
 const PROGRAMS: [(&str, &str, &str, u64); 3] = [
     ("postern-server", "server", "The hub's end of Postern, where Argo CD and kubectl reach clusters", 20),
@@ -35,7 +35,7 @@ pub(crate) fn command() -> clap::Command {
              glibc with crt-static. Another architecture than this machine's needs Rust's target for it and a linker that \
              CARGO_TARGET_..._LINKER names.",
         )
-        .arg(crate::flag("quick", "Build for tests: a third of the time, a little slower and larger than what ships"))
+        .arg(crate::flag("quick", "Build for tests, postern-sim too: a third of the time, a little slower and larger than what ships"))
         .arg(crate::text("tag", "The tag; by default the workspace's version").long("tag").value_name("TAG"))
         .arg(Arg::new("arch").long("arch").value_name("ARCH").value_parser(["amd64", "arm64"]).help("By default this machine's"))
 }
@@ -63,6 +63,13 @@ pub(crate) struct Asked {
     pub(crate) arch: Option<String>,
 }
 
+impl Asked {
+    /// Cargo unites the features of what it builds at once: what ships is built without what tests ask of its libraries.
+    fn programs(&self) -> &'static [(&'static str, &'static str, &'static str, u64)] {
+        if self.quick { &PROGRAMS } else { &PROGRAMS[..2] }
+    }
+}
+
 /// Builds all images; gives their names with their tags.
 pub(crate) fn build(asked: &Asked, skips: &Skips) -> Result<Vec<String>> {
     let engine = engine()?;
@@ -71,7 +78,7 @@ pub(crate) fn build(asked: &Asked, skips: &Skips) -> Result<Vec<String>> {
     let arch = asked.arch.as_deref().map_or_else(own_arch, Arch::named)?;
     let context = context(asked, arch, skips)?;
     let mut images = Vec::new();
-    for (program, _, title, mb_max) in PROGRAMS {
+    for &(program, _, title, mb_max) in asked.programs() {
         let image = format!("{program}:{tag}");
         step(&image, || {
             let mut command = Command::new(engine);
@@ -158,14 +165,14 @@ fn context(asked: &Asked, arch: Arch, skips: &Skips) -> Result<PathBuf> {
     step(&format!("static binaries, {profile}"), || {
         let mut command = cargo(&["build", "--locked", "--bins", "--profile", profile, "--target", arch.triple, "--target-dir"]);
         command.arg(&target).env(arch.rustflags, "-C target-feature=+crt-static").env_remove("RUSTFLAGS");
-        for (_, package, ..) in PROGRAMS {
+        for (_, package, ..) in asked.programs() {
             command.args(["--package", package]);
         }
         run(&mut command)
     })?;
     let context = target.join(format!("context-{}", arch.name));
     fs::create_dir_all(&context)?;
-    for (program, package, ..) in PROGRAMS {
+    for (program, package, ..) in asked.programs() {
         let built = target.join(arch.triple).join(profile).join(program);
         fs::copy(&built, context.join(program)).with_context(|| built.display().to_string())?;
         materials(package, program, arch, &context, skips)?;
