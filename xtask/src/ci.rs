@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::bench;
+use crate::charts;
 use crate::fuzz;
 use crate::machine::{self, Skips};
 use crate::mutations;
@@ -61,6 +62,7 @@ fn checks(lane: Lane, skips: &Skips) -> Result<()> {
     step("tidy", || tidy::report(Some(&bin_dir()?)))?;
     step("mutations apply", mutations::check)?;
     if lane > Lane::Fast {
+        charts::check(false, skips)?;
         step("docs", docs)?;
         deny(lane, skips)?;
     }

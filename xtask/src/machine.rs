@@ -18,7 +18,7 @@ struct Need {
 }
 
 /// All needs. The tests look for the same things, and skip themselves where nobody insists.
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 13] = [
     Need {
         name: "assets",
         how: "set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver (`setup-envtest use -p path` prints one)",
@@ -33,11 +33,14 @@ const NEEDS: [Need; 10] = [
         present: || works(var_os("E2E_CHROMIUM").unwrap_or_else(|| "chromium".into()), &["--version"]),
     },
     Need { name: "fuzz", how: "cargo install --locked cargo-fuzz", present: crate::fuzz::is_there },
+    Need { name: "helm", how: "install helm, version 3 or 4", present: crate::charts::is_there },
+    Need { name: "helm-python-sdk", how: "pip install helm-python-sdk==0.2.2", present: crate::charts::has_sdk },
     Need {
         name: "kubectl",
         how: "install kubectl, or name one in E2E_KUBECTL",
         present: || works(var_os("E2E_KUBECTL").unwrap_or_else(|| "kubectl".into()), &["version", "--client"]),
     },
+    Need { name: "kubernetes-validate", how: "pip install kubernetes-validate==1.37.0", present: crate::charts::has_schemas },
     Need {
         name: "kind",
         how: "install kind and docker, or name a cluster's kubeconfig in E2E_EDGE",
@@ -72,6 +75,12 @@ fn check(required: &str, present: impl Fn(&Need) -> bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How to get something that is needed, as it is told where it lacks.
+pub(crate) fn how(name: &str) -> String {
+    let need = NEEDS.iter().find(|need| need.name == name).expect("the name stands in the table");
+    format!("{name}: {}", need.how)
 }
 
 /// What a run left out, gathered while it runs.

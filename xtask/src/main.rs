@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod charts;
 mod ci;
 mod dev;
 mod e2e;
@@ -96,6 +97,7 @@ fn everyday() -> Vec<Command> {
 fn searches() -> Vec<Command> {
     vec![
         bench::command(),
+        charts::command(),
         Command::new("mutations")
             .about("Breaks the product on purpose, patch by patch, and sees the story that claims otherwise fail")
             .arg(text("name", "Only patches whose name contains this")),
@@ -131,6 +133,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
             }
         }
         "bench" => bench::run_verb(args),
+        "charts" => charts::run_verb(args.get_flag("bless")),
         "mutations" => mutations::run_verb(word("name")),
         "e2e" => {
             let [kind, release, keep] = ["kind", "release", "keep"].map(|name| args.get_flag(name));

@@ -3,6 +3,7 @@
 //! To add a rule: a file in `tidy/` with a function from sources to findings, a line in [`findings`], a bad sample in its
 //! tests.
 
+mod charts;
 mod dashboards;
 mod files;
 mod layers;
@@ -48,6 +49,7 @@ pub(crate) fn run_verb(fix: bool) -> Result<()> {
         sizes::fix(&root())?;
         protocol::fix(&root())?;
         reference::fix(&root())?;
+        crate::charts::write_references()?;
     }
     report(None)
 }
@@ -77,6 +79,7 @@ fn findings(root: &Path, built: Option<&Path>) -> Result<Vec<Finding>> {
     found.extend(protocol::check(root)?);
     found.extend(reference::check(root, built));
     found.extend(dashboards::check(root));
+    found.extend(charts::check(root));
     Ok(found)
 }
 

@@ -1,0 +1,51 @@
+//! Values of the field install: `charts/field.yaml` has what people have typed for the charts that these replace.
+
+use std::ffi::OsString;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::objects::documents;
+use super::{CHARTS, Problems, helm, scratch, yaml};
+use crate::workspace::root;
+
+pub(crate) fn check() -> Result<Problems> {
+    let mut problems = Problems::new();
+    let file = root().join("charts/field.yaml");
+    let list = yaml(&file)?;
+    let cases = list.as_array().with_context(|| format!("{}: is no list", file.display()))?;
+    if cases.is_empty() {
+        bail!("{}: is empty", file.display());
+    }
+    for case in cases {
+        let what = case.get("what").and_then(Value::as_str).context("a case has no `what`")?;
+        problems.extend(one(case)?.into_iter().map(|problem| format!("field: {what}: {problem}")));
+    }
+    Ok(problems)
+}
+
+fn one(case: &Value) -> Result<Problems> {
+    let chart = case.get("chart").and_then(Value::as_str).context("a case has no `chart`")?;
+    let chart = CHARTS.into_iter().find(|known| *known == chart).with_context(|| format!("there is no chart {chart:?}"))?;
+    let strings = |key: &str| case.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let mut args: Vec<OsString> = Vec::new();
+    if let Some(values) = case.get("values") {
+        let file = scratch()?.join("field.json");
+        std::fs::write(&file, values.to_string())?;
+        args.extend(["--values".into(), file.into()]);
+    }
+    args.extend(strings("set").flat_map(|set| ["--set".into(), set.into()]));
+    let text = match helm::template(chart, &args)? {
+        Ok(text) => text,
+        Err(error) => return Ok(vec![format!("does not render: {error}")]),
+    };
+    let mut problems = Problems::new();
+    let there: Vec<String> = documents(&text)?.iter().map(super::objects::label).collect();
+    for object in strings("objects") {
+        if !there.iter().any(|label| label == object) {
+            problems.push(format!("there is no {object}, only {}", there.join(", ")));
+        }
+    }
+    problems.extend(strings("has").filter(|words| !text.contains(words)).map(|words| format!("{words:?} stands nowhere")));
+    Ok(problems)
+}
