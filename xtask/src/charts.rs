@@ -8,6 +8,7 @@ mod field;
 mod golden;
 mod helm;
 mod objects;
+mod programs;
 mod reference;
 mod refused;
 mod schemas;
@@ -70,6 +71,11 @@ pub(crate) fn check(bless: bool, skips: &Skips) -> Result<()> {
         part("typed", &typed::check);
     } else {
         skips.add(&format!("charts: {}", machine::how("helm")));
+    }
+    if programs::are_there() {
+        part("programs", &programs::check);
+    } else {
+        skips.add("charts by the programs: cargo build");
     }
     if engines::is_there() {
         part("engines", &|| engines::check(bless));

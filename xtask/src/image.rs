@@ -83,7 +83,8 @@ pub(crate) fn build(asked: &Asked, skips: &Skips) -> Result<Vec<String>> {
         step(&image, || {
             let mut command = Command::new(engine);
             command.args(["build", "--quiet", "--target", program, "--tag", &image]);
-            for (label, value) in [("title", program), ("description", title), ("version", &version), ("licenses", "Apache-2.0")] {
+            for (label, value) in [("title", program), ("description", title), ("version", &version), ("licenses", "Apache-2.0")]
+            {
                 command.args(["--label", &format!("org.opencontainers.image.{label}={value}")]);
             }
             for (label, value) in [("revision", revision()), ("source", std::env::var("IMAGE_SOURCE").ok())] {
@@ -140,7 +141,10 @@ fn own_arch() -> Result<Arch> {
 /// Docker or Podman.
 fn engine() -> Result<&'static str> {
     let answers = |engine: &&str| works(engine, &["info"]);
-    ["docker", "podman"].into_iter().find(answers).context("neither docker nor podman answers: start one, then `docker info` says so")
+    ["docker", "podman"]
+        .into_iter()
+        .find(answers)
+        .context("neither docker nor podman answers: start one, then `docker info` says so")
 }
 
 /// The workspace's version.
@@ -179,7 +183,9 @@ fn context(asked: &Asked, arch: Arch, skips: &Skips) -> Result<PathBuf> {
     }
     let roots = std::env::var_os("SSL_CERT_FILE").map_or_else(|| PathBuf::from(ROOTS), PathBuf::from);
     let copied = fs::copy(&roots, context.join("ca-certificates.crt"));
-    copied.with_context(|| format!("{}: the images need the roots of public certificates (package ca-certificates)", roots.display()))?;
+    copied.with_context(|| {
+        format!("{}: the images need the roots of public certificates (package ca-certificates)", roots.display())
+    })?;
     Ok(context)
 }
 

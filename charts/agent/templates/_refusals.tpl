@@ -40,6 +40,9 @@
 {{- if and (not $v.httpProxy.httpsProxy) (or $v.httpProxy.credentialsSecret $v.httpProxy.caSecret $v.httpProxy.noProxy) }}
 {{- $no = append $no "httpProxy.httpsProxy: is needed: the URL of the proxy, for instance http://proxy.example.com:3128" }}
 {{- end }}
+{{- if and $v.httpProxy.httpsProxy (hasPrefix "ws://" $v.serverURL) }}
+{{- $no = append $no "httpProxy.httpsProxy: is for a serverURL of wss:// alone: the proxy would read the token and all traffic" }}
+{{- end }}
 {{- if and $v.audit.stdout $v.audit.existingClaim }}
 {{- $no = append $no "audit.existingClaim: audit.stdout writes no file; give one of them" }}
 {{- end }}

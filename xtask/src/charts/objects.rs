@@ -56,11 +56,11 @@ pub(crate) fn label(object: &Value) -> String {
     format!("{} {}", word(&object["kind"]), word(&object["metadata"]["name"]))
 }
 
-fn word(value: &Value) -> &str {
+pub(crate) fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 

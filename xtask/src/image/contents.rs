@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn an_image_with_a_shell_or_without_its_roots_is_refused() {
         let files = |more: &[&str]| -> Vec<String> {
-            let all = [".dockerenv", "dev/", "dev/console", "etc/hosts", "etc/ssl/certs/", "postern-agent", "postern-agent.cdx.json"];
+            let all =
+                [".dockerenv", "dev/", "dev/console", "etc/hosts", "etc/ssl/certs/", "postern-agent", "postern-agent.cdx.json"];
             all.iter().chain(more).map(|file| (*file).to_owned()).collect()
         };
         let roots = "etc/ssl/certs/ca-certificates.crt";
