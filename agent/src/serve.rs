@@ -20,6 +20,7 @@ use proxy::audit::Log;
 use proxy::body::{Body, BoxError, accounted};
 use proxy::head::{INNER_FIELDS_MAX, INNER_HEAD_BUFFER};
 use proxy::hygiene;
+use proxy::program::chain;
 use proxy::request::RequestInfo;
 use proxy::status::Status;
 use proxy::upgrade::{Pumped, decline, may_switch};
@@ -246,19 +247,4 @@ fn refusal(error: &UpstreamError, repeatable: bool) -> Status {
     let status = status.cause(error.label(), chain(error));
     // client-go repeats any verb on a hint: only when nothing can have been executed, or it does no harm.
     if error.nothing_was_done() || repeatable { status.retry_after(1) } else { status }
-}
-
-/// An error with all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        // hyper repeats its cause's words.
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    text
 }

@@ -8,6 +8,7 @@ mod expiry;
 mod failure;
 mod inspected;
 mod material;
+mod pem;
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use expiry::METRICS;
 pub use failure::Failure;
 pub use inspected::inspect;
 use material::{ClientMaterial, ServerMaterial};
+pub use pem::ClientPem;
 
 /// How long a handshake may take: four flights over a satellite link and a loss.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);

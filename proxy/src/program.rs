@@ -128,10 +128,23 @@ where
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let causes = std::iter::successors(error.source(), |&cause| cause.source());
-            let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-            let _ = writeln!(io::stderr(), "{name}: {text}");
+            let _ = writeln!(io::stderr(), "{name}: {}", chain(&error));
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// An error with all its causes.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        // hyper repeats its cause's words.
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
 }

@@ -129,7 +129,7 @@ impl Http2Pool {
         }
         let trust = self.dialer.trust();
         let (connection, is_http2) = self.dialer.dial().await.inspect_err(|error| {
-            *last_failure = crate::serve::chain(error);
+            *last_failure = proxy::program::chain(error);
             self.n_failures.fetch_add(1, Ordering::Release);
         })?;
         if !is_http2 {
