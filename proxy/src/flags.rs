@@ -39,6 +39,11 @@ impl Flag {
         Self { name, value: None, env: None, default: None, help, is_list: false }
     }
 
+    /// Its name, without dashes.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// The text that stands for a flag not given.
     pub const fn default(self, text: &'static str) -> Self {
         Self { default: Some(text), ..self }

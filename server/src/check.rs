@@ -2,6 +2,7 @@
 //!
 //! It reads what a start reads, with the code of the start, and binds and dials nothing.
 
+mod argocd;
 mod callers;
 mod certificates;
 
@@ -15,6 +16,7 @@ use proxy::flags::{ConfigError, Env};
 use proxy::impersonation::Impersonation;
 use proxy::program::{self, ProcessConfig, StartError};
 
+use crate::argocd as registration;
 use crate::cli::{self, Reading};
 use crate::config::{InternalTls, ServerConfig};
 use crate::roster::Roster;
@@ -73,6 +75,7 @@ pub async fn check(reading: &Reading, host: &Host, out: &mut dyn Write) -> Summa
     }
     certificates::check(config, host, &mut report);
     callers::check(config, host, &mut report);
+    argocd::check(config, host, &mut report);
     exposure(config, &mut report);
     let Summary { n_failed, n_warnings } = report.summary;
     report.line(&format!("\n{n_failed} failed, {n_warnings} warned"));
@@ -88,6 +91,8 @@ fn files(config: &ServerConfig, host: &Host, report: &mut Report<'_>, known: &[C
         tracer(host, config).err(),
         revoked(host, config).err(),
         trust(host, config, roster, None, None).err(),
+        config.argocd.as_ref().and_then(|argocd| registration::material(argocd, host).err()),
+        config.argocd.as_ref().and_then(|argocd| registration::api_tls(argocd, host).err()),
     ];
     let mut told = Vec::new();
     for failure in failures.into_iter().flatten() {
@@ -96,8 +101,7 @@ fn files(config: &ServerConfig, host: &Host, report: &mut Report<'_>, known: &[C
                 errors.iter().filter(|error| !known.contains(error)).for_each(|error| report.fail(&error.to_string()));
             }
             other @ (StartError::Material { .. } | StartError::Bind { .. } | StartError::Failed { .. }) => {
-                let causes = std::iter::successors(std::error::Error::source(&other), |&cause| cause.source());
-                let text = causes.fold(other.to_string(), |text, cause| format!("{text}: {cause}"));
+                let text = program::chain(&other);
                 // Both listeners may have the same files.
                 if !told.contains(&text) {
                     report.fail(&text);

@@ -1,7 +1,7 @@
 //! The command line: flags as people write them, and what becomes of them.
 
 mod health;
-mod kubeconfig;
+pub(crate) mod kubeconfig;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use proxy::audit::{self, AuditConfig};
 use proxy::flags::{self, ConfigError, Env, Flag, Page, Section, Values};
 use proxy::traces;
 
-use crate::config::{InternalTls, ServerConfig, TlsFiles, clusters};
+use crate::argocd as registration;
+use crate::config::{ArgoCdConfig, InternalTls, ServerConfig, TlsFiles, argocd, clusters};
 use crate::front_door::refusal::KINDS;
 use crate::metrics::{self, METRICS};
 use crate::overview;
@@ -145,6 +146,7 @@ pub(crate) const FLAGS: &[Section] = &[
             Flag::value("drain", "TIME", "Then, how long running requests may go on").default("30s"),
         ],
     },
+    argocd::FLAGS,
     traces::FLAGS,
     audit::FLAGS,
     GENERAL,
@@ -232,6 +234,8 @@ effect, but one that looks like a slip of `certificates` or `impersonate` is a m
 | `tokens` | `[]` | a list of more tokens, beside `token` or for it: while one is rotated, old and new are both good |
 | `certificates` | | whose client certificate an agent must show beside a token: `uri:` and a URI of its subject alternative names, or `cn:` and its common name; one of the list is enough. Without the key the token is; `null` and an empty list are mistakes. Needs `--tls-client-ca`, and TLS that ends at this server: a gateway in front of it must pass it through |
 | `impersonate` | | as whom requests may ask to act: `{{\"users\": [], \"groups\": []}}`, each by its exact name, or users by `system:serviceaccount:NAMESPACE:*`. Nobody by default. The agent's `--guard` must allow the same |
+| `labels` | `{{}}` | labels of its Secret in Argo CD, with `--argocd-namespace` |
+| `annotations` | `{{}}` | the same of annotations |
 | `targetAddr` | `{}` | what a version 1 agent is asked to dial |
 | `alias` | | the name in logs and metrics for an `id` that breaks the rule above |
 
@@ -250,12 +254,13 @@ refused whole with a line in the log for each and a metric, and what was there b
 `openssl x509 -noout -fingerprint -sha256` prints it; what follows a `#` is for people. It needs one line at least, which may be a comment.
 
 {}
-{}{}",
+{}{}{}",
         flags::markdown(FLAGS),
         subcommands(),
         clusters::TARGET_DEFAULT,
         callers::CHAPTER,
         audit::CHAPTER,
+        registration::CHAPTER,
         operation(),
     )
 }
@@ -325,6 +330,7 @@ Every \"no\" under `/tunnel/` that is the server's own: a Kubernetes `Status` wh
         [
             &METRICS[..],
             &audit::METRICS,
+            &registration::METRICS,
             &metrics::health::METRICS,
             &host::watched::METRICS,
             &host::tls::METRICS,
@@ -414,6 +420,7 @@ fn read(mut values: Values, env: Env<'_>, host: &Host) -> Reading {
     values.read("park-max", flags::duration, &mut config.park_max);
     values.read("leave", flags::duration, &mut config.leave);
     values.read("drain", flags::duration, &mut config.drain_max);
+    config.argocd = ArgoCdConfig::read(&mut values, host, &mut warnings);
     config.audit = AuditConfig::read(&mut values, host, &mut warnings);
     config.process.read(&mut values);
     config.traces = traces::read(&mut values, host);
@@ -515,7 +522,7 @@ fn read_revoked(values: &mut Values, host: &Host, config: &mut ServerConfig) {
 }
 
 /// Whether the certificate is given; neither it nor its key goes without the other.
-fn need_pair(values: &mut Values, cert: &'static str, key: &'static str) -> bool {
+pub(crate) fn need_pair(values: &mut Values, cert: &'static str, key: &'static str) -> bool {
     match (values.is_given(cert), values.is_given(key)) {
         (true, false) => values.fail(key, format!("is needed with --{cert}")),
         (false, true) => values.fail(cert, format!("is needed with --{key}")),

@@ -1,5 +1,6 @@
 //! ServerConfig: what the server runs on, complete and typed.
 
+pub mod argocd;
 pub mod clusters;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -11,6 +12,7 @@ use proxy::audit::AuditConfig;
 use proxy::program::ProcessConfig;
 
 pub use crate::auth::{CertificateName, TokenDigest};
+pub use argocd::ArgoCdConfig;
 pub use clusters::ClusterConfig;
 
 /// Everything that a server is told before it starts.
@@ -38,6 +40,8 @@ pub struct ServerConfig {
     pub internal_tls_files: Option<TlsFiles>,
     /// Who may speak plain HTTP to the internal listener.
     pub internal_tls: InternalTls,
+    /// Registration in Argo CD; `None` = somebody else makes the cluster Secrets.
+    pub argocd: Option<ArgoCdConfig>,
     /// One record for each request; `None` = none is kept.
     pub audit: Option<AuditConfig>,
     /// Logging and threads.
@@ -136,6 +140,7 @@ impl Default for ServerConfig {
             tls: None,
             internal_tls_files: None,
             internal_tls: InternalTls::Off,
+            argocd: None,
             audit: None,
             process: ProcessConfig::default(),
             traces: TraceConfig::default(),

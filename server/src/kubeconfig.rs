@@ -57,7 +57,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A segment of a path (RFC 3986 section 3.3), all but unreserved characters encoded.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         other => format!("%{other:02X}"),

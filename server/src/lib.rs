@@ -5,6 +5,7 @@
 
 mod admin;
 mod agents;
+mod argocd;
 mod audit;
 mod auth;
 mod callers;
@@ -39,6 +40,7 @@ use proxy::traces;
 
 use admin::Admin;
 use agents::{Agents, SessionLimits};
+use argocd::Registration;
 use auth::Revoked;
 use callers::Callers;
 use config::{InternalTls, TlsFiles};
@@ -79,6 +81,7 @@ struct Server {
     registry: Arc<Registry>,
     trust: Arc<Trust>,
     callers: Arc<Callers>,
+    registration: Option<Registration>,
     tracer: Tracer,
     /// The log, if one is kept, and what still has to be run for it.
     audit: (Option<Arc<Log>>, Option<Writer>),
@@ -92,8 +95,9 @@ impl Server {
         let budget = Arc::new(Budget::new(config.process_budget));
         let tracer = tracer(&host, &config)?;
         let (audit, writer) = audit::open(&config, &host, registry.clone()).await?;
+        let registration = argocd::open(&config, &host, &roster, &registry)?;
         let metrics = Metrics::new(&host, registry.clone(), budget.clone(), &tracer).with_audit(audit.as_ref());
-        let metrics = Arc::new(metrics);
+        let metrics = Arc::new(metrics.with_registration(registration.as_ref()));
         let admin = Arc::new(Admin { registry: registry.clone(), metrics: metrics.clone(), asked: asked.clone() });
         let public_tls = public_tls(&host, &config)?.map(Arc::new);
         let revoked = revoked(&host, &config)?;
@@ -131,7 +135,23 @@ impl Server {
         });
         let doors = Doors::bind(&config, &host, &turned_away).await?;
         let (host, audit) = (host.clone(), (audit, writer));
-        Ok(Self { config, host, asked, switch, drain, doors, agents, front_door, admin, registry, trust, callers, tracer, audit })
+        Ok(Self {
+            config,
+            host,
+            asked,
+            switch,
+            drain,
+            doors,
+            agents,
+            front_door,
+            admin,
+            registry,
+            trust,
+            callers,
+            registration,
+            tracer,
+            audit,
+        })
     }
 
     async fn serve(mut self) {
@@ -153,11 +173,16 @@ impl Server {
             self.switch.start();
             self.finish().await;
         };
+        let registration = async {
+            if let Some(registration) = &self.registration {
+                registration.run(drain()).await;
+            }
+        };
         tokio::select! {
             biased;
             () = drained => {}
             _ = async {
-                let trusted = async { tokio::join!(self.trust.follow(&self.registry), self.callers.follow()) };
+                let trusted = async { tokio::join!(self.trust.follow(&self.registry), self.callers.follow(), registration) };
                 tokio::join!(public, internal, ops, trusted)
             } => {}
         }

@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry as Exposition;
 use proxy::audit::{Log, Metered};
 use tunnel::{Budget, SessionError};
 
+use crate::argocd::Registration;
 use crate::front_door::refusal::KINDS;
 use crate::registry::Registry;
 use fleet::Fleet;
@@ -148,6 +149,12 @@ impl Metrics {
     /// Counts what becomes of an audit log too.
     pub(crate) fn with_audit(mut self, log: Option<&Arc<Log>>) -> Self {
         log.into_iter().for_each(|log| self.registry.register_collector(Box::new(Metered(log.clone()))));
+        self
+    }
+
+    /// Has what registration in Argo CD came to scraped, too, if there is one.
+    pub(crate) fn with_registration(mut self, registration: Option<&Registration>) -> Self {
+        registration.into_iter().for_each(|registration| registration.account.register(&mut self.registry));
         self
     }
 

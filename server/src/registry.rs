@@ -10,6 +10,7 @@ use std::time::Duration;
 use host::Host;
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::{Instant, timeout_at};
 use tunnel::id::{ClusterId, SessionId};
 use tunnel::{Reason, SessionHandle, Totals};
@@ -295,6 +296,17 @@ impl Registry {
                 Err(Absent::Offline { since: cluster.lost_since, why: cluster.lost_why.clone(), recent })
             }
         }
+    }
+
+    /// Resolves at the next session that joins, or change of the clusters, after this call.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// For how long each cluster has had no session; `None` while it has one.
+    pub(crate) fn absences(&self) -> Vec<(ClusterId, Option<Duration>)> {
+        let absence = |cluster: &Cluster| cluster.sessions.is_empty().then(|| cluster.lost_at.elapsed());
+        self.clusters().iter().map(|(id, cluster)| (id.clone(), absence(cluster))).collect()
     }
 
     /// Every live session, for drains and metrics.

@@ -31,6 +31,16 @@ struct Entry {
     /// Whose certificate goes with a token, if any.
     certificates: Vec<CertificateName>,
     impersonate: Impersonation,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+/// What Argo CD is told of a cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    pub(crate) route: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// What a new list says differently.
@@ -72,6 +82,15 @@ impl Roster {
     /// All clusters.
     pub(crate) fn clusters(&self) -> Vec<ClusterId> {
         self.0.borrow().entries.keys().cloned().collect()
+    }
+
+    /// All clusters with what Argo CD is told of them.
+    pub(crate) fn described(&self) -> Vec<(ClusterId, Described)> {
+        let described = |entry: &Entry| {
+            let (route, labels, annotations) = (entry.route.clone(), entry.labels.clone(), entry.annotations.clone());
+            Described { route, labels, annotations }
+        };
+        self.0.borrow().entries.iter().map(|(id, entry)| (id.clone(), described(entry))).collect()
     }
 
     /// Whose token it is. Takes as long for a wrong token as for a right one.
@@ -121,6 +140,8 @@ impl List {
             tokens: cluster.tokens.iter().copied().collect(),
             certificates: cluster.certificates.clone(),
             impersonate: cluster.impersonate.clone(),
+            labels: cluster.labels.clone(),
+            annotations: cluster.annotations.clone(),
         };
         Self {
             entries: clusters.iter().map(|cluster| (cluster.id.clone(), entry(cluster))).collect(),

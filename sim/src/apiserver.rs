@@ -76,6 +76,8 @@ pub struct Options {
     pub http2_streams_max: u32,
     /// What everybody may do.
     pub rights: Rights,
+    /// Namespaces beyond those that every cluster has.
+    pub namespaces: &'static [&'static str],
 }
 
 impl Default for Options {
@@ -92,6 +94,7 @@ impl Default for Options {
             // What kube-apiserver offers.
             http2_streams_max: 250,
             rights: Rights::All,
+            namespaces: &[],
         }
     }
 }

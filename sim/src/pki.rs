@@ -27,7 +27,7 @@ pub const KEY: &str = "/etc/postern/tls/tls.key";
 pub const CA: &str = "/etc/postern/tls/ca.crt";
 
 /// The CA of the cluster's API server.
-const TARGET_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+pub(crate) const TARGET_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 
 /// The URI in [`Issue::edge_1`].
 pub const EDGE_1_URI: &str = "spiffe://hub/agent/edge-1";
@@ -114,8 +114,8 @@ pub(crate) fn equip(machine: &Machine) {
         return disk.write(CA, ISSUED.ca.as_bytes());
     }
     let own = match machine.name() {
-        name if place_of(name) == "hub" => &ISSUED.hub,
         name if name.contains("/api") => &ISSUED.api,
+        name if place_of(name) == "hub" => &ISSUED.hub,
         _ => &ISSUED.agent,
     };
     for (path, content) in [(CERT, &own.certificate), (KEY, &own.key), (CA, &ISSUED.ca), (TARGET_CA, &ISSUED.ca)] {

@@ -18,7 +18,7 @@ use crate::seed::Seed;
 use crate::story::Listed;
 use crate::trace::Trace;
 use crate::version_1;
-use crate::world::{CALLERS_PATH, CLUSTERS_PATH, Cluster, Player, SA_TOKEN_PATH, World, service_account_token};
+use crate::world::{CALLERS_PATH, CLUSTERS_PATH, Cluster, HUB, Player, SA_TOKEN_PATH, World, service_account_token};
 
 /// Where an API server listens.
 const API_PORT: u16 = 443;
@@ -43,6 +43,8 @@ pub(crate) struct Stage {
     pub(crate) has_version_1_agents: bool,
     pub(crate) machines: BTreeMap<String, Machine>,
     pub(crate) clusters: BTreeMap<String, StagedCluster>,
+    /// The hub's own Kubernetes.
+    kubernetes: Option<StagedCluster>,
     pub(crate) announced_errors: Mutex<Vec<String>>,
     pub(crate) listed: Listed,
     /// Of the boxes, by machine.
@@ -119,6 +121,15 @@ impl Stage {
             }
             assert!(clusters.insert(id.clone(), staged).is_none(), "two clusters are called {id}");
         }
+        let kubernetes = world.hub.kubernetes.as_ref().map(|hub| {
+            let staged = StagedCluster::new(hub, Arrivals::default());
+            let api = format!("{HUB}/api");
+            machines.insert(api.clone(), add(&api, far_program(hub, &hub.api, &staged)));
+            machines["hub/server"].disk().write(SA_TOKEN_PATH, service_account_token(HUB).as_bytes());
+            fabric.add_name(HUB, API_NAME, &[&api]);
+            starts.push(api);
+            staged
+        });
         machines.values().filter(|machine| world.gives_tls_to(place_of(machine.name()))).for_each(pki::equip);
         starts.insert(0, "hub/server".to_owned());
         let tasks = Tasks::with_panic_hook(move |task, message| panics(format!("task {task} panicked: {message}")));
@@ -138,6 +149,7 @@ impl Stage {
             has_version_1_agents,
             machines,
             clusters,
+            kubernetes,
             announced_errors,
             listed,
             controls,
@@ -160,7 +172,8 @@ impl Stage {
     }
 
     pub(crate) fn cluster(&self, id: &str) -> &StagedCluster {
-        self.clusters.get(id).unwrap_or_else(|| panic!("no cluster is called {id}"))
+        let kubernetes = self.kubernetes.as_ref().filter(|_| id == HUB);
+        kubernetes.or_else(|| self.clusters.get(id)).unwrap_or_else(|| panic!("no cluster is called {id}"))
     }
 
     /// The machines that run the product.

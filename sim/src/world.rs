@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent::AgentConfig;
 use agent::config::TargetTls;
 use secrecy::SecretString;
-use server::config::TokenDigest;
+use server::config::{ArgoCdConfig, TokenDigest};
 use server::{ClusterConfig, ServerConfig};
 use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
@@ -39,6 +39,12 @@ const LINES_SHOWN: usize = 40;
 /// Where the agents find their token for the API server.
 pub const SA_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
+/// Where the hub is, and the name of its own Kubernetes.
+pub(crate) const HUB: &str = "hub";
+
+/// Where Argo CD has its Secrets.
+pub const ARGOCD_NAMESPACE: &str = "argocd";
+
 /// Where the hub finds its clusters.
 pub(crate) const CLUSTERS_PATH: &str = "/etc/postern/clusters.json";
 
@@ -68,6 +74,8 @@ pub struct Hub {
     pub(crate) is_version_1: bool,
     pub(crate) stand_in: Option<StandIn>,
     pub(crate) behind: Option<Middlebox>,
+    /// Its own Kubernetes.
+    pub(crate) kubernetes: Option<Cluster>,
 }
 
 /// The plan of a cluster.
@@ -106,7 +114,14 @@ impl World {
     pub fn new() -> Self {
         Self {
             seed: 1,
-            hub: Hub { config: ServerConfig::default(), callers: None, is_version_1: false, stand_in: None, behind: None },
+            hub: Hub {
+                config: ServerConfig::default(),
+                callers: None,
+                is_version_1: false,
+                stand_in: None,
+                behind: None,
+                kubernetes: None,
+            },
             clusters: Vec::new(),
             begins_cold: false,
             has_tls: false,
@@ -278,6 +293,20 @@ impl Hub {
         self
     }
 
+    /// Has a Kubernetes of its own, `hub/api`, in which the server registers its clusters for Argo CD. In a world with TLS it
+    /// comes behind [`World::tls`].
+    pub fn registers(mut self, change: impl FnOnce(&mut ArgoCdConfig)) -> Self {
+        let mut kubernetes = Cluster::new(HUB);
+        kubernetes.api.namespaces = &[ARGOCD_NAMESPACE];
+        self.kubernetes = Some(kubernetes);
+        let mut config = ArgoCdConfig::new(ARGOCD_NAMESPACE, "http://hub:8080");
+        config.api.ca = self.config.tls.is_some().then(|| pki::TARGET_CA.to_owned());
+        config.api.token_path = SA_TOKEN_PATH.to_owned();
+        change(&mut config);
+        self.config.argocd = Some(config);
+        self
+    }
+
     /// Has no server: whoever connects to the agents' door is served by `stand_in`.
     pub fn stood_in_by(mut self, stand_in: StandIn) -> Self {
         self.stand_in = Some(stand_in);
@@ -417,6 +446,8 @@ impl Cluster {
             certificates: Vec::new(),
             target_addr: "kubernetes.default.svc:443".to_owned(),
             impersonate: Default::default(),
+            labels: Default::default(),
+            annotations: Default::default(),
         }
     }
 }

@@ -93,6 +93,8 @@ fn start_server(host: &Host, audit: Option<&AuditConfig>) -> Option<DrainSwitch>
         tokens: vec![TokenDigest::of(&SecretString::from(TOKEN))],
         certificates: Vec::new(),
         impersonate: Default::default(),
+        labels: Default::default(),
+        annotations: Default::default(),
         target_addr: "kubernetes.default.svc:443".to_owned(),
     };
     let (audit, machine) = (audit.cloned(), host.clone());

@@ -15,15 +15,18 @@ const ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Looks at each file once, whoever uses it.
 pub(super) fn check(config: &ServerConfig, host: &Host, report: &mut Report<'_>) {
-    let files = [&config.tls, &config.internal_tls_files];
+    let listeners = [&config.tls, &config.internal_tls_files].into_iter().flatten();
+    let of_listeners = listeners.map(|files| (Some(&files.cert), files.client_ca.as_ref()));
+    let argocd = config.argocd.iter().map(|argocd| &argocd.files);
+    let of_argocd = argocd.map(|files| (files.identity.as_ref().map(|(cert, _)| cert), files.ca.as_ref()));
     let mut seen = Vec::new();
-    for files in files.into_iter().flatten() {
-        if !seen.contains(&&files.cert) {
-            seen.push(&files.cert);
+    for (cert, ca) in of_listeners.chain(of_argocd) {
+        if let Some(path) = cert.filter(|path| !seen.contains(path)) {
+            seen.push(path);
             // What cannot be read was told already, by who would have used it.
-            inspect(host, &files.cert).iter().for_each(|chain| of_chain(&files.cert, chain, host, report));
+            inspect(host, path).iter().for_each(|chain| of_chain(path, chain, host, report));
         }
-        let Some(path) = &files.client_ca else { continue };
+        let Some(path) = ca else { continue };
         if !seen.contains(&path) {
             seen.push(path);
             inspect(host, path).iter().for_each(|authorities| of_authorities(path, authorities, host, report));

@@ -193,6 +193,47 @@ async fn a_mistake_in_a_listeners_file_is_told_under_the_flag_that_names_it() {
     }
 }
 
+#[tokio::test]
+async fn what_argo_cd_would_be_given_is_judged_as_if_it_were_the_servers_own() {
+    let Issued { ca, leaf, soon, key, .. } = issued();
+    let another = KeyPair::generate().expect("a key").serialize_pem();
+    let files = [
+        ("clusters.json", CLUSTERS.to_owned()),
+        ("callers.yaml", CALLERS.to_owned()),
+        ("ca.crt", ca),
+        ("tls.crt", leaf),
+        ("soon.crt", soon),
+        ("tls.key", key),
+        ("other.key", another),
+        ("token", "hush-9\n".to_owned()),
+        ("good-token", "hush-a\n".to_owned()),
+    ];
+    let on = [
+        "--clusters=clusters.json",
+        "--callers=callers.yaml",
+        "--argocd-namespace=argocd",
+        "--argocd-url=https://hub:8080/",
+        "--argocd-api-ca-cert=ca.crt",
+    ];
+    for (more, expected) in [
+        ([].as_slice(), "ok    --argocd-namespace argocd: 3 clusters would be registered as https://hub:8080/tunnel/ID"),
+        (&[], "warn  --callers is given, and Argo CD would have nothing to show"),
+        (&[], "warn  --argocd-api-token-path /var/run/secrets/kubernetes.io/serviceaccount/token cannot be read here"),
+        (&["--argocd-token-file=token"], "warn  --argocd-token-file token has a token that no caller has"),
+        (
+            &["--argocd-client-cert=tls.crt", "--argocd-client-key=other.key"],
+            "FAIL  --argocd-client-key other.key is not usable: other.key cannot be used: it is not the key of",
+        ),
+        (&["--argocd-client-cert=soon.crt", "--argocd-client-key=tls.key"], "warn  soon.crt ends on 2026-06-15"),
+        (&["--argocd-ca-cert=tls.key"], "FAIL  --argocd-ca-cert tls.key is not usable: tls.key holds no certificate"),
+    ] {
+        let (text, _) = checked(&[&on, more].concat(), &files).await;
+        assert!(text.contains(expected) && !text.contains("hush"), "{more:?} {expected}: {text}");
+    }
+    let (text, summary) = checked(&[on.as_slice(), &["--argocd-token-file=good-token"]].concat(), &files).await;
+    assert!(summary.n_failed == 0 && !text.contains("no caller has"), "{text}");
+}
+
 async fn checked(args: &[&str], files: &[(&'static str, String)]) -> (String, Summary) {
     host::tls::use_provider();
     let host = Host::new(Arc::new(Files(files.iter().cloned().collect())), Tasks::new());

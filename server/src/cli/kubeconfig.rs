@@ -78,7 +78,7 @@ fn read_credential(values: &mut Values, host: &Host, url: &str) -> Credential {
     Credential { token, certificate: cert.zip(key) }
 }
 
-fn read_url(text: &str) -> Result<String, String> {
+pub(crate) fn read_url(text: &str) -> Result<String, String> {
     let good =
         text.parse::<http::Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none());
     if good { Ok(text.to_owned()) } else { Err(format!("{text:?} is no URL such as http://127.0.0.1:8080")) }

@@ -142,6 +142,45 @@ fn the_internal_listener_may_have_tls_of_its_own() {
 }
 
 #[test]
+fn registration_in_argo_cd_is_on_with_a_namespace_and_has_its_defaults_from_the_table() {
+    let on = ["-clusters=c.json", "-argocd-namespace=argocd", "-argocd-url=https://hub.example:8080/"];
+    let read = |more: &[&str]| run(&[&on, more].concat(), &[]).expect("good").0.argocd.expect("on");
+    let of_pod = ["-argocd-api-ca-cert=ca.pem"];
+    let mut expected = ArgoCdConfig::new("argocd", "https://hub.example:8080");
+    expected.api.ca = Some("ca.pem".to_owned());
+    assert_eq!(format!("{:?}", read(&of_pod)), format!("{expected:?}"));
+    let full = ["-argocd-ca-cert=ca.pem", "-argocd-client-cert=cert.pem", "-argocd-client-key=key.pem", "-argocd-skip-after=2h"];
+    let full = read(&[of_pod.as_slice(), &full, &["-argocd-retention=0", "-argocd-api-server=10.0.0.1:6443"]].concat());
+    assert_eq!((full.skip_after, full.retention), (Some(Duration::from_secs(7200)), Duration::ZERO));
+    assert_eq!(full.files.identity, Some(("cert.pem".to_owned(), "key.pem".to_owned())));
+    assert_eq!(full.api.addr.to_string(), "10.0.0.1:6443");
+}
+
+#[test]
+fn mistakes_of_registration_are_told_with_their_flags() {
+    let of_pod = ["-clusters=c.json", "-argocd-api-ca-cert=ca.pem"];
+    let on = ["-argocd-namespace=argocd", "-argocd-url=https://hub:8080"];
+    let plain = ["-argocd-namespace=argocd", "-argocd-url=http://hub:8080"];
+    let mistakes: Vec<_> = [
+        ["-argocd-skip-after=5m", "-argocd-token-file=token"].as_slice(),
+        &["-argocd-namespace=argocd"],
+        &["-argocd-namespace=Argo.CD", "-argocd-url=hub:8080"],
+        &[on.as_slice(), &["-argocd-skip-after=30s", "-argocd-return-spread=soon", "-argocd-api-server=:443"]].concat(),
+        &[on.as_slice(), &["-argocd-client-cert=cert.pem", "-argocd-ca-cert=gone.pem"]].concat(),
+        &[plain.as_slice(), &["-argocd-ca-cert=ca.pem", "-argocd-client-cert=cert.pem", "-argocd-client-key=key.pem"]].concat(),
+    ]
+    .iter()
+    .map(|args| Mistakes(&run(&[&of_pod, *args].concat(), &[]).expect_err("mistakes")).to_string())
+    .collect();
+    insta::assert_snapshot!("registration_mistakes", mistakes.join("\n"));
+    let (_, warnings) = run(&[of_pod.as_slice(), &plain, &["-argocd-token-file=token"]].concat(), &[]).expect("good");
+    assert!(warnings.concat().contains("crosses the network in clear text"), "{warnings:?}");
+    // The CA of a pod's account is not there on this machine.
+    let errors = run(&["-clusters=c.json", on[0], on[1]], &[]).expect_err("no pod");
+    assert!(errors[0].to_string().starts_with("--argocd-api-ca-cert: /var/run/secrets/"), "{errors:?}");
+}
+
+#[test]
 fn mistakes_in_the_callers_file_are_told_with_all_others() {
     assert_eq!(
         run(&["-clusters=c.json", "-callers=callers.yaml"], &[]).expect("good").0.callers_file.as_deref(),

@@ -4,6 +4,7 @@
 //! that look like a key that restricts a cluster. All else is strict: every mistake is told with its line, entry and key, and tokens are never echoed.
 
 mod entry;
+mod metadata;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use tunnel::id::ClusterId;
 
 use crate::auth::{CertificateName, TokenDigest};
 use entry::{Entry, Field};
+pub(crate) use metadata::is_subdomain;
 
 /// Where an agent's API server is, seen from the agent, unless its entry says otherwise.
 pub const TARGET_DEFAULT: &str = "kubernetes.default.svc:443";
@@ -36,6 +38,10 @@ pub struct ClusterConfig {
     pub target_addr: String,
     /// As whom requests may ask to act; its agents have a list of their own, which must agree.
     pub impersonate: Impersonation,
+    /// Passed to its Secret in Argo CD.
+    pub labels: BTreeMap<String, String>,
+    /// The same.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A clusters file that was read well.
@@ -164,8 +170,11 @@ impl Reading<'_> {
             Field::Given(list, _) => list,
             Field::Missing | Field::Wrong => Impersonation::default(),
         };
+        let labels = self.metadata(index, "labels", entry.labels, metadata::judge_labels);
+        let annotations = self.metadata(index, "annotations", entry.annotations, metadata::judge_annotations);
         if let Some((id, route)) = named.filter(|_| !tokens.is_empty()) {
-            self.clusters.list.push(ClusterConfig { id, route, tokens, certificates, target_addr, impersonate });
+            let cluster = ClusterConfig { id, route, tokens, certificates, target_addr, impersonate, labels, annotations };
+            self.clusters.list.push(cluster);
         }
     }
 
@@ -229,6 +238,18 @@ impl Reading<'_> {
         }
     }
 
+    fn metadata(
+        &mut self,
+        index: usize,
+        key: &str,
+        field: Field<BTreeMap<String, String>>,
+        judge: impl Fn(&BTreeMap<String, String>) -> Vec<String>,
+    ) -> BTreeMap<String, String> {
+        let Field::Given(map, line) = field else { return BTreeMap::new() };
+        judge(&map).into_iter().for_each(|problem| self.fail(line, index, key, problem));
+        map
+    }
+
     /// Adds a mistake when another entry has the same.
     fn distinct(&mut self, line: usize, index: usize, kind: &'static str, text: &str) {
         if let Some(other) = self.taken.insert((kind, text.to_owned()), index).filter(|other| *other != index) {
@@ -255,6 +276,16 @@ mod tests {
         let seen: Vec<_> = clusters.list.iter().map(|c| (c.id.as_str(), c.route.as_str(), c.target_addr.as_str())).collect();
         assert_eq!(seen, [("edge-1", "edge-1", "10.0.0.1:6443"), ("edge-2", "edge-2", TARGET_DEFAULT)]);
         assert_eq!(clusters.warnings, ["CLUSTERS:1: [0].duplicates is no known key, it has no effect"]);
+    }
+
+    #[test]
+    fn labels_and_annotations_are_taken_as_they_are() {
+        let text = r#"[{"id": "a", "token": "t", "Labels": {"env": "prod"}, "annotations": {"example.com/note": "a b"}}]"#;
+        let clusters = parse("CLUSTERS", text).expect("a good list");
+        let pair = |map: &BTreeMap<String, String>| map.iter().map(|(key, value)| format!("{key}={value}")).collect::<String>();
+        let cluster = &clusters.list[0];
+        assert_eq!((pair(&cluster.labels), pair(&cluster.annotations)), ("env=prod".into(), "example.com/note=a b".into()));
+        assert!(clusters.warnings.is_empty());
     }
 
     #[test]
@@ -301,7 +332,10 @@ mod tests {
             {"id": "edge-17", "token": "t22", "Certificates": []},
             {"id": "edge-18", "token": "t23", "certificate": ["cn:x"], "impersonation": {}},
             {"id": "edge-19", "token": "t24", "certs": ["cn:x"], "impersonates": {}},
-            {"id": "edge-20", "token": "t25", "client_certificates": ["cn:x"], "cetificates": ["cn:x"]}
+            {"id": "edge-20", "token": "t25", "client_certificates": ["cn:x"], "cetificates": ["cn:x"]},
+            {"id": "edge-21", "token": "t26", "labels": {"env": "of the sea", "-": "x", "env/": "x"},
+             "annotations": {"postern/hub": "x", "argocd.argoproj.io/skip-reconcile": "true"}},
+            {"id": "edge-22", "token": "t27", "labels": {"tier": 1}, "annotations": ["x"]}
         ]"#
         .replace("HUSH", &TokenDigest::of(&"hush-hush".into()).hex());
         let errors = parse("--clusters c.json", &text).expect_err("mistakes");

@@ -79,6 +79,8 @@ mod tests {
             certificates: Vec::new(),
             target_addr: String::new(),
             impersonate: Default::default(),
+            labels: Default::default(),
+            annotations: Default::default(),
         };
         let routes = Routes::new(&[cluster("edge-1", "edge-1"), cluster("odd", "Odd One")]);
         routes.route(&uri.parse().expect("a uri")).map(|(id, rest)| (id.to_string(), rest.as_str().to_owned()))

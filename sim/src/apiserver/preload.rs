@@ -8,7 +8,7 @@ use super::{ApiServer, kinds};
 
 /// Fills an empty server.
 pub(crate) fn preload(server: &ApiServer) {
-    for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+    for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"].iter().chain(server.options().namespaces) {
         create(
             server,
             "namespaces",

@@ -1,8 +1,8 @@
 //! No credential where it does not belong: each is marked, and the fabric saw every mark that crossed.
 //!
-//! A cluster's service account token goes from its agents to its API server. Its tunnel token goes from its agents towards
-//! the hub. What callers present goes to the hub's server and no further, what a proxy wants to know to the proxy. None of
-//! them stands in a log.
+//! A service account token goes from its cluster's agents, that of the hub from its server, to its API server. A tunnel token goes
+//! from its cluster's agents towards the hub. What callers present goes to the hub's server and no further, what a proxy wants to
+//! know to the proxy. None of them stands in a log.
 
 use crate::fabric::{Crossing, MARK, place_of};
 use crate::story::Story;
@@ -63,7 +63,11 @@ pub(super) fn check(story: &Story) -> anyhow::Result<()> {
 fn may_cross(Crossing { from, to, kind, owner }: &Crossing, is_cluster: impl Fn(&str) -> bool) -> bool {
     let (from_place, to_place) = (place_of(from), place_of(to));
     match kind.as_str() {
-        SERVICE_ACCOUNT => from_place == owner && from.contains("/agent") && to.starts_with(&format!("{owner}/api")),
+        SERVICE_ACCOUNT => {
+            // The hub's own is its server's.
+            let is_its_program = from.contains("/agent") || from == "hub/server";
+            from_place == owner && is_its_program && to.starts_with(&format!("{owner}/api"))
+        }
         // Middleboxes on the way have it too.
         TUNNEL => {
             let towards_the_hub = from_place == owner || !is_cluster(from_place) && !is_cluster(to_place);

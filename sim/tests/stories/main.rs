@@ -25,6 +25,7 @@ mod middleboxes;
 mod names;
 mod proxies;
 mod recovery;
+mod registration;
 mod requests;
 mod revocation;
 mod rollouts;

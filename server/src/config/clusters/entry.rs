@@ -1,5 +1,6 @@
 //! One entry as it is written: its keys in any case, each with its line.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use proxy::flags::ConfigError;
@@ -41,6 +42,8 @@ pub(super) struct Entry {
     pub(super) target: Field<String>,
     pub(super) alias: Field<String>,
     pub(super) impersonate: Field<Impersonation>,
+    pub(super) labels: Field<BTreeMap<String, String>>,
+    pub(super) annotations: Field<BTreeMap<String, String>>,
 }
 
 impl Entry {
@@ -66,6 +69,8 @@ impl Entry {
                 "alias" => take(&mut entry.alias, value, line, "a string"),
                 "impersonate" => take(&mut entry.impersonate, value, line, "an object such as {\"users\": [], \"groups\": []}")
                     .map_err(|problem| with_cause::<Impersonation>(problem, value)),
+                "labels" => take(&mut entry.labels, value, line, "an object of strings"),
+                "annotations" => take(&mut entry.annotations, value, line, "an object of strings"),
                 other if let Some(meant) = meant(other) => Err(format!("is no known key; did you mean {meant}?")),
                 _ => {
                     let place = reading.place;
