@@ -16,8 +16,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Arg, ArgAction, ArgMatches};
 
+use crate::image;
 use crate::run::{said, step};
-use crate::workspace::{metadata, root, target_dir};
+use crate::workspace::{root, target_dir};
 
 use remote::Remote;
 
@@ -58,6 +59,11 @@ pub(crate) fn command() -> clap::Command {
                 .value_parser(["images", "publish"])
                 .help("Only this: images of this machine's architecture; or publish, with the images of all that dist/VERSION knows"),
             Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Push, sign and publish nothing; say what would be"),
+            Arg::new("built")
+                .long("built")
+                .action(ArgAction::SetTrue)
+                .requires("dry-run")
+                .help("Take the images that are there, such as those of `cargo xtask image --quick`"),
         ])
 }
 
@@ -67,7 +73,7 @@ pub(crate) fn run_verb(args: &ArgMatches) -> Result<()> {
     let release = Release::prepare(args.get_flag("dry-run"))?;
     if stage != Some("publish") {
         release.begin()?;
-        images::make(&release)?;
+        images::make(&release, args.get_flag("built"))?;
     }
     if stage != Some("images") {
         let packages = step("charts", || charts::package(&release))?;
@@ -92,7 +98,7 @@ struct Release {
 impl Release {
     /// Checks that tag, workspace, charts and changelog speak of the same version.
     fn prepare(dry: bool) -> Result<Self> {
-        let version = workspace_version()?;
+        let version = image::version()?;
         let remote = Remote::new(dry);
         step("version", || {
             charts::check_versions(&root(), &version)?;
@@ -161,18 +167,6 @@ fn publish(release: &Release, packages: &[PathBuf]) -> Result<()> {
 
 fn git(args: &[&str]) -> Result<String> {
     said(Command::new("git").args(args).current_dir(root()))
-}
-
-fn workspace_version() -> Result<String> {
-    let metadata = metadata()?;
-    let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
-    let version = |name: &str| {
-        let package = packages.iter().find(|package| package["name"] == name);
-        package.and_then(|package| package["version"].as_str()).with_context(|| format!("no version of {name}"))
-    };
-    let (server, agent) = (version("server")?, version("agent")?);
-    ensure!(server == agent, "server has version {server} and agent {agent}: let both take the workspace's");
-    Ok(server.to_owned())
 }
 
 /// `tags` are those of HEAD, a line each.

@@ -44,10 +44,10 @@ fn package_one(release: &Release, part: &Part, to: &Path) -> Result<PathBuf> {
     let repository = release.repository(part);
     let text = std::fs::read_to_string(&values)?;
     std::fs::write(&values, with_repository(&text, part, &repository).with_context(|| values.display().to_string())?)?;
-    run(helm().arg("package").arg(to).arg("--destination").arg(&release.dist))?;
+    run(Command::new("helm").arg("package").arg(to).arg("--destination").arg(&release.dist))?;
     let package = release.dist.join(format!("{part}-{}.tgz", release.version));
     let image = format!("{repository}:{}", release.version);
-    let rendered = said(helm().args(["template", "x"]).arg(&package).args(["--set", least_values]))?;
+    let rendered = said(Command::new("helm").args(["template", "x"]).arg(&package).args(["--set", least_values]))?;
     ensure!(rendered.contains(&image), "{} renders no image {image}", package.display());
     Ok(package)
 }
@@ -56,7 +56,7 @@ fn package_one(release: &Release, part: &Part, to: &Path) -> Result<PathBuf> {
 pub(super) fn push(release: &Release, package: &Path, predicate: &Path) -> Result<()> {
     let charts = format!("{}/charts", release.registry);
     let remote = &release.remote;
-    let mut push = helm();
+    let mut push = Command::new("helm");
     push.arg("push").arg(package).arg(format!("oci://{charts}"));
     let digest = remote.digest(&mut push, "the chart", pushed_digest)?;
     let part = PARTS.iter().find(|part| is_of(package, part.name)).context("a package is of a chart")?;
@@ -71,13 +71,6 @@ fn pushed_digest(said: &str) -> Result<String> {
 
 fn is_of(package: &Path, part: &str) -> bool {
     package.file_name().is_some_and(|name| name.to_string_lossy().starts_with(part))
-}
-
-/// Helm without whatever cluster this machine may know.
-fn helm() -> Command {
-    let mut command = Command::new("helm");
-    command.env("KUBECONFIG", "/dev/null");
-    command
 }
 
 /// `values` with `repository` in the place of `part`, which stands there once, under `image`.

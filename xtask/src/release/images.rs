@@ -1,16 +1,19 @@
 //! Images of a release: built here, pushed for each architecture, joined under one name, signed by digest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{PARTS, Part, Release, artefacts};
+use crate::image;
+use crate::machine::Skips;
 use crate::run::{run, step};
+use crate::workspace::target_dir;
 
-/// Builds the images for this machine's architecture, keeps them as archives and pushes them, named after the architecture.
-pub(super) fn make(release: &Release) -> Result<()> {
+/// Builds the images for this machine's architecture unless they are there, keeps them as archives and pushes them, named after the architecture.
+pub(super) fn make(release: &Release, are_built: bool) -> Result<()> {
     let Release { version, remote, dist, .. } = release;
     for Part { name: part, .. } in PARTS {
         let published = format!("{}:{version}", release.repository(part));
@@ -19,11 +22,14 @@ pub(super) fn make(release: &Release) -> Result<()> {
             "{published} is published already, and what is published stays as it is: raise the version"
         );
     }
-    step("images", || run(Command::new(std::env::current_exe()?).arg("image")))?;
+    if !are_built {
+        step("images", || image::build(&image::Asked::default(), &Skips::default()))?;
+    }
     let arch = architecture()?;
     let mut pushed = serde_json::Map::new();
     for Part { name: part, .. } in PARTS {
         let local = format!("{part}:{version}");
+        materials(release, part, arch)?;
         // For clusters whose nodes can reach no registry.
         run(Command::new("docker")
             .args(["save", "--output"])
@@ -47,12 +53,14 @@ pub(super) fn join(release: &Release, predicate: &Path) -> Result<()> {
     let pushed = pushed(dist)?;
     for Part { name: part, .. } in PARTS {
         let repository = release.repository(part);
+        for (arch, digests) in &pushed {
+            attest_materials(release, part, arch, &format!("{repository}@{}", digest_of(digests, part)?))?;
+        }
         let whole = format!("{repository}:{version}");
         let mut create = Command::new("docker");
         create.args(["buildx", "imagetools", "create", "--tag", &whole]);
-        for (arch, digests) in &pushed {
-            let digest = digests[part].as_str().with_context(|| format!("no digest of {part} for {arch}"))?;
-            create.arg(format!("{repository}@{digest}"));
+        for (_, digests) in &pushed {
+            create.arg(format!("{repository}@{}", digest_of(digests, part)?));
         }
         remote.run(&mut create, "one name for the images of all architectures")?;
         let mut ask = Command::new("docker");
@@ -73,6 +81,35 @@ pub(super) fn sign(release: &Release, reference: &str, predicate: &Path) -> Resu
     let mut attest = Command::new("cosign");
     attest.args(["attest", "--yes", "--type", "slsaprovenance1", "--predicate"]).arg(predicate).arg(reference);
     remote.run(&mut attest, "the provenance")
+}
+
+/// Lays beside the image what it is made of, which `cargo xtask image` has listed.
+fn materials(release: &Release, part: &str, arch: &str) -> Result<()> {
+    let listed = target_dir()?.join("image").join(format!("context-{arch}")).join(format!("{part}.cdx.json"));
+    if listed.is_file() {
+        std::fs::copy(&listed, materials_file(release, part, arch))?;
+        return Ok(());
+    }
+    ensure!(release.remote.is_dry(), "nothing says what {part} is made of: cargo install --locked cargo-cyclonedx");
+    eprintln!("no list of what {part} is made of, for which a release needs cargo-cyclonedx");
+    Ok(())
+}
+
+fn attest_materials(release: &Release, part: &str, arch: &str, reference: &str) -> Result<()> {
+    let mut attest = Command::new("cosign");
+    attest
+        .args(["attest", "--yes", "--type", "cyclonedx", "--predicate"])
+        .arg(materials_file(release, part, arch))
+        .arg(reference);
+    release.remote.run(&mut attest, "what it is made of")
+}
+
+fn materials_file(release: &Release, part: &str, arch: &str) -> PathBuf {
+    release.dist.join(format!("{part}-{}-linux-{arch}.cdx.json", release.version))
+}
+
+fn digest_of<'a>(digests: &'a Value, part: &str) -> Result<&'a str> {
+    digests[part].as_str().with_context(|| format!("no digest of {part} was noted when it was pushed"))
 }
 
 fn pushed_file(arch: &str) -> String {
