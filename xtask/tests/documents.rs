@@ -36,7 +36,15 @@ KUBECONFIG=/dev/null "$REAL_HELM" template "$name" "$chart" "$@" >> rendered.yam
 echo "$name" >> installed
 "#;
 
-/// Stands before `kubectl` and all else that needs a cluster.
+/// Stands before `kubectl`: knows the one Deployment that argocd-cluster-proxy's chart makes for the release `proxy-server`.
+const KUBECTL: &str = r#"#!/bin/sh
+case "$*" in *"get deployments --selector app.kubernetes.io/instance=proxy-server --output name") echo "deployment.apps/$OLD_NAME" ;; esac
+"#;
+
+/// And what it is called: by release and chart.
+const OLD_NAME: &str = "proxy-server-argocd-cluster-proxy-server";
+
+/// Stands before all else that needs a cluster.
 const NOTHING: &str = "#!/bin/sh\nexit 0\n";
 
 /// A values file of argocd-cluster-proxy, as its README has it.
@@ -99,7 +107,9 @@ fn upgrading_and_migrating_can_be_typed() {
     place.type_in(&blocks(&read("UPGRADING.md"), "sh"));
     place.type_in(&blocks(&read("charts/MIGRATION.md"), "sh"));
     assert_eq!(place.text("installed"), "postern-server\npostern-agent\nproxy-server\npostern-agent\n");
-    assert!(place.text("rendered.yaml").contains("name: proxy-server-cluster-staging"), "Secrets keep their names");
+    for name in ["-internal", "-cluster-staging"].map(|end| format!("  name: {OLD_NAME}{end}\n")) {
+        assert!(place.text("rendered.yaml").contains(&name), "nothing has the {name} that it had");
+    }
 }
 
 #[test]
@@ -193,7 +203,7 @@ impl Place {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("bin")).expect("a folder");
-        for (program, script) in [("helm", HELM), ("kubectl", NOTHING), ("curl", NOTHING)] {
+        for (program, script) in [("helm", HELM), ("kubectl", KUBECTL), ("curl", NOTHING)] {
             let path = dir.join("bin").join(program);
             fs::write(&path, script).expect("written");
             said(Command::new("chmod").arg("+x").arg(&path));
@@ -208,7 +218,7 @@ impl Place {
         let mut shell = Command::new("sh");
         shell.arg("-eux").arg("-c").arg(blocks.join("\n")).current_dir(&self.dir).stdin(Stdio::null());
         shell.env("PATH", format!("{}:{path}", self.dir.join("bin").display()));
-        said(shell.env("ROOT", root()).env("REAL_HELM", &self.helm));
+        said(shell.env("ROOT", root()).env("REAL_HELM", &self.helm).env("OLD_NAME", OLD_NAME));
     }
 
     fn text(&self, file: &str) -> String {
