@@ -183,6 +183,28 @@ fn every_link_between_documents_leads_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// A claim without its test would be a mere word.
+#[test]
+fn every_test_that_a_document_names_is_there() {
+    let tests: String = ["sim/tests", "e2e/tests", "host/src", "tunnel/src", "proxy/src", "server/src", "agent/src"]
+        .map(|place| sources(&root().join(place)))
+        .concat();
+    let mut n_named = 0;
+    for document in ["UPGRADING.md", "SECURITY.md", "charts/MIGRATION.md"] {
+        let text = read(document);
+        for word in text.split('`').filter(|word| word.contains("::") && !word.contains(char::is_whitespace)) {
+            let name = word.rsplit("::").next().unwrap_or_default();
+            // Shorter ones are modules.
+            if name.matches('_').count() < 2 {
+                continue;
+            }
+            n_named += 1;
+            assert!(tests.contains(&format!("fn {name}(")), "{document} names {word}, which is not there");
+        }
+    }
+    assert!(n_named > 30, "{n_named} are found in documents that name many");
+}
+
 /// A folder to type in, with programs that touch no cluster.
 struct Place {
     dir: PathBuf,
@@ -203,7 +225,7 @@ impl Place {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("bin")).expect("a folder");
-        for (program, script) in [("helm", HELM), ("kubectl", KUBECTL), ("curl", NOTHING)] {
+        for (program, script) in [("helm", HELM), ("kubectl", KUBECTL), ("curl", NOTHING), ("cosign", NOTHING)] {
             let path = dir.join("bin").join(program);
             fs::write(&path, script).expect("written");
             said(Command::new("chmod").arg("+x").arg(&path));
