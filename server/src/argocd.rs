@@ -245,7 +245,7 @@ impl Registration {
     async fn holder(&self, name: &str, cluster: &str, session: &mut Session, memory: &mut Memory) -> Result<Holder, ApiError> {
         let there = session.get(name).await?.and_then(Found::of);
         let owner = match &there {
-            Some(there) if there.cluster_of(&self.config.url) != Some(cluster) => there.owner(&self.config.url),
+            Some(there) if there.cluster_of(&self.config.hub) != Some(cluster) => there.owner(&self.config.hub),
             there => {
                 memory.taken.remove(name);
                 return Ok(if there.is_some() { Holder::Ours } else { Holder::Nobody });
@@ -281,7 +281,7 @@ impl Registration {
             annotations: described.annotations,
         };
         let clusters = self.roster.described().into_iter().map(|(id, it)| (id.to_string(), target(it))).collect();
-        Wanted { hub: self.config.url.clone(), config, digest, clusters, retention: self.config.retention }
+        Wanted { hub: self.config.hub.clone(), config, digest, clusters, retention: self.config.retention }
     }
 
     /// How clusters stand, with a moment drawn for each that is back.
@@ -309,7 +309,7 @@ impl Registration {
     /// The clusters that Argo CD leaves alone because of us.
     fn skipped<'a>(&'a self, memory: &'a Memory) -> impl Iterator<Item = &'a str> {
         let skipped = memory.found.iter().filter(|found| found.annotations.contains_key(SKIPPED_SINCE));
-        skipped.filter_map(|found| found.cluster_of(&self.config.url))
+        skipped.filter_map(|found| found.cluster_of(&self.config.hub))
     }
 
     fn next_look(&self, memory: &Memory) -> Instant {

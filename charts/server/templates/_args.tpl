@@ -67,6 +67,7 @@
 {{- end }}
 {{- if $v.argocd.managed }}
 - --argocd-namespace={{ $v.argocd.namespace }}
+- --argocd-hub={{ .Release.Namespace }}/{{ include "postern-server.fullname" . }}
 - --argocd-url={{ include "postern-server.internalURL" . }}
 {{- if include "postern-server.argocdCASecret" . }}
 - --argocd-ca-cert=/argocd-ca/ca.crt

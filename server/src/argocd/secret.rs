@@ -19,7 +19,7 @@ pub(crate) const PROGRAM: &str = "postern-server";
 /// With the value `true` Argo CD's controller leaves the cluster alone.
 pub(crate) const SKIP_RECONCILE: &str = "argocd.argoproj.io/skip-reconcile";
 
-/// The hub whose it is, by its URL.
+/// The hub whose it is, by its name.
 pub(crate) const HUB: &str = "postern/hub";
 
 /// The cluster whose it is.

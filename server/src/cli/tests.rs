@@ -165,7 +165,11 @@ fn mistakes_of_registration_are_told_with_their_flags() {
         ["-argocd-skip-after=5m", "-argocd-token-file=token"].as_slice(),
         &["-argocd-namespace=argocd"],
         &["-argocd-namespace=Argo.CD", "-argocd-url=hub:8080"],
-        &[on.as_slice(), &["-argocd-skip-after=30s", "-argocd-return-spread=soon", "-argocd-api-server=:443"]].concat(),
+        &[
+            on.as_slice(),
+            &["-argocd-hub=two words", "-argocd-skip-after=30s", "-argocd-return-spread=soon", "-argocd-api-server=:443"],
+        ]
+        .concat(),
         &[on.as_slice(), &["-argocd-client-cert=cert.pem", "-argocd-ca-cert=gone.pem"]].concat(),
         &[plain.as_slice(), &["-argocd-ca-cert=ca.pem", "-argocd-client-cert=cert.pem", "-argocd-client-key=key.pem"]].concat(),
     ]

@@ -13,14 +13,19 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// about to come back, all of them whenever the server itself begins.
 const SKIP_AFTER_MIN: Duration = Duration::from_secs(60);
 
+/// Room for a namespace and a name of Kubernetes with a slash between them.
+const HUB_BYTES_MAX: usize = 63 + 1 + 253;
+
 /// What the namespace turns on.
 #[derive(Debug, Clone)]
 pub struct ArgoCdConfig {
     /// Where the Secrets are kept.
     pub namespace: String,
-    /// The internal listener as Argo CD reaches it, without a slash at its end. It names this hub in the Secrets, too: whoever
-    /// has another keeps its hands off them.
+    /// The internal listener as Argo CD reaches it, without a slash at its end.
     pub url: String,
+    /// Names this hub in the Secrets: whoever has another name keeps its hands off them. The URL, unless a name is given that
+    /// outlives it.
+    pub hub: String,
     /// What Argo CD believes of the internal listener and what it shows there; may be empty.
     pub files: ClientFiles,
     /// The bearer token that it shows.
@@ -51,10 +56,11 @@ pub(crate) const FLAGS: Section = Section {
     title: "Argo CD: its cluster Secrets kept by the server",
     flags: &[
         Flag::value("argocd-namespace", "NS", "Namespace of Argo CD; turns it on: one Secret there for each cluster"),
+        Flag::value("argocd-url", "URL", "Internal listener as Argo CD reaches it; /tunnel/ID is appended"),
         Flag::value(
-            "argocd-url",
-            "URL",
-            "Internal listener as Argo CD reaches it; /tunnel/ID is appended. It also names this hub: Secrets of another are left alone",
+            "argocd-hub",
+            "NAME",
+            "What its Secrets call this hub, so that those of another are left alone; by default the URL, and then a hub whose URL changes leaves its Secrets behind",
         ),
         Flag::value(
             "argocd-ca-cert",
@@ -93,6 +99,7 @@ impl ArgoCdConfig {
         Self {
             namespace: namespace.to_owned(),
             url: url.trim_end_matches('/').to_owned(),
+            hub: url.trim_end_matches('/').to_owned(),
             files: ClientFiles::default(),
             token_file: None,
             skip_after: None,
@@ -124,6 +131,7 @@ impl ArgoCdConfig {
             values.fail("argocd-url", "is needed with --argocd-namespace");
         }
         let mut config = Self::new(&namespace, &url.unwrap_or_default());
+        values.read("argocd-hub", hub, &mut config.hub);
         config.read_credentials(values, host, warnings);
         let skip_after = values.get("argocd-skip-after", |text| match flags::duration(text)? {
             Duration::ZERO => Ok(None),
@@ -177,6 +185,12 @@ impl ArgoCdConfig {
     pub(crate) fn is_https(&self) -> bool {
         self.url.starts_with("https:")
     }
+}
+
+/// What an annotation holds and a log line shows: a word.
+fn hub(text: &str) -> Result<String, String> {
+    let good = (1..=HUB_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if good { Ok(text.to_owned()) } else { Err(format!("is no word of 1 to {HUB_BYTES_MAX} visible ASCII characters")) }
 }
 
 /// A DNS label (RFC 1123), as names of namespaces are.
