@@ -12,7 +12,6 @@ mod programs;
 mod reference;
 mod refused;
 mod schemas;
-mod typed;
 mod values;
 
 use std::path::PathBuf;
@@ -68,7 +67,6 @@ pub(crate) fn check(bless: bool, skips: &Skips) -> Result<()> {
         part("objects", &objects::check);
         part("refused", &refused::check);
         part("field", &field::check);
-        part("typed", &typed::check);
     } else {
         skips.add(&format!("charts: {}", machine::how("helm")));
     }

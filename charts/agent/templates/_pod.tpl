@@ -178,11 +178,14 @@
 {{- end }}
 {{- end }}
 
+{{/* As whom a pod runs. OpenShift gives each namespace users of its own, and takes no other. */}}
 {{- define "postern-agent.podSecurity" -}}
 runAsNonRoot: true
+{{- if not (.Capabilities.APIVersions.Has "security.openshift.io/v1") }}
 runAsUser: 65532
 runAsGroup: 65532
 fsGroup: 65532
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}

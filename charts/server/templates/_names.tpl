@@ -3,14 +3,14 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The name of most objects: that of the release, unless an override says otherwise. */}}
+{{/* The name of most objects: that of the release, unless an override says otherwise. A Service has 63 letters, -internal too. */}}
 {{- define "postern-server.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 54 | trimSuffix "-" }}
 {{- else if or (not .Values.nameOverride) (contains .Values.nameOverride .Release.Name) }}
-{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- .Release.Name | trunc 54 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name .Values.nameOverride | trunc 54 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
@@ -114,4 +114,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* The name of the port that answers for health and metrics. */}}
 {{- define "postern-server.healthPort" -}}
 {{- if .Values.opsPort }}ops{{ else }}internal{{ end }}
+{{- end }}
+
+{{/* As whom a pod runs. OpenShift gives each namespace users of its own, and takes no other. */}}
+{{- define "postern-server.podSecurity" -}}
+runAsNonRoot: true
+{{- if not (.Capabilities.APIVersions.Has "security.openshift.io/v1") }}
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+{{- end }}
+seccompProfile:
+  type: RuntimeDefault
 {{- end }}

@@ -1,4 +1,5 @@
-//! Values of the field install: `charts/field.yaml` has what people have typed for the charts that these replace.
+//! Values of the field install: `charts/field.yaml` has what people have typed for the charts that these replace, and clusters that
+//! differ from most.
 
 use std::ffi::OsString;
 
@@ -35,6 +36,7 @@ fn one(case: &Value) -> Result<Problems> {
         args.extend(["--values".into(), file.into()]);
     }
     args.extend(strings("set").flat_map(|set| ["--set".into(), set.into()]));
+    args.extend(strings("apis").flat_map(|api| ["--api-versions".into(), api.into()]));
     let text = match helm::template(chart, &args)? {
         Ok(text) => text,
         Err(error) => return Ok(vec![format!("does not render: {error}")]),
@@ -46,6 +48,7 @@ fn one(case: &Value) -> Result<Problems> {
             problems.push(format!("there is no {object}, only {}", there.join(", ")));
         }
     }
+    problems.extend(strings("lacks").filter(|words| text.contains(words)).map(|words| format!("{words:?} stands there")));
     problems.extend(strings("has").filter(|words| !text.contains(words)).map(|words| format!("{words:?} stands nowhere")));
     Ok(problems)
 }
