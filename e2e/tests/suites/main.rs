@@ -19,6 +19,7 @@ mod lifecycle;
 mod metrics;
 mod networks;
 mod page;
+mod registration;
 mod smuggling;
 mod streams;
 mod traces;
@@ -130,6 +131,7 @@ fn kubectl_works_on_a_real_api_server() {
     run(Scene::api_server(&assets, &kubectl), |suite, scene| {
         api::run(suite, scene);
         networks::rights(suite, scene);
+        registration::run(suite, scene);
     });
 }
 
