@@ -106,7 +106,7 @@ fn upgrading_and_migrating_can_be_typed() {
     }
     place.type_in(&blocks(&read("UPGRADING.md"), "sh"));
     place.type_in(&blocks(&read("charts/MIGRATION.md"), "sh"));
-    assert_eq!(place.text("installed"), "postern-server\npostern-agent\nproxy-server\npostern-agent\n");
+    assert_eq!(place.text("installed"), "postern-server\npostern-agent\nproxy-server\npostern-agent\nproxy-server\n");
     for name in ["-internal", "-cluster-staging"].map(|end| format!("  name: {OLD_NAME}{end}\n")) {
         assert!(place.text("rendered.yaml").contains(&name), "nothing has the {name} that it had");
     }
