@@ -36,8 +36,9 @@ KUBECONFIG=/dev/null "$REAL_HELM" template "$name" "$chart" "$@" >> rendered.yam
 echo "$name" >> installed
 "#;
 
-/// Stands before `kubectl`: knows the one Deployment that argocd-cluster-proxy's chart makes for the release `proxy-server`.
+/// Stands before `kubectl`: notes what it was asked, and knows the one Deployment that argocd-cluster-proxy's chart makes for the release `proxy-server`.
 const KUBECTL: &str = r#"#!/bin/sh
+echo "$*" >> kubectl.log
 case "$*" in *"get deployments --selector app.kubernetes.io/instance=proxy-server --output name") echo "deployment.apps/$OLD_NAME" ;; esac
 "#;
 
@@ -110,6 +111,10 @@ fn upgrading_and_migrating_can_be_typed() {
     for name in ["-internal", "-cluster-staging"].map(|end| format!("  name: {OLD_NAME}{end}\n")) {
         assert!(place.text("rendered.yaml").contains(&name), "nothing has the {name} that it had");
     }
+    // Secrets are handed over to the hub by the name that the chart gives it.
+    let log = place.text("kubectl.log");
+    let hub = log.split("postern/hub=").nth(1).and_then(|rest| rest.lines().next()).expect("nothing is handed over");
+    assert!(place.text("rendered.yaml").contains(&format!("--argocd-hub={hub}\n")), "no hub is called {hub}");
 }
 
 #[test]
