@@ -174,7 +174,7 @@ impl Registration {
                 // What is there is counted as it is after what was done.
                 let after = plan::plan(&wanted, &memory.found, &standing, self.now());
                 self.account.tell(&after, memory.taken.len());
-                return Ok(self.next_look(memory));
+                return Ok(self.next_look(memory, after.next_removal));
             }
             memory.listed_at = None;
         }
@@ -312,9 +312,10 @@ impl Registration {
         skipped.filter_map(|found| found.cluster_of(&self.config.hub))
     }
 
-    fn next_look(&self, memory: &Memory) -> Instant {
+    fn next_look(&self, memory: &Memory, next_removal: Option<Duration>) -> Instant {
         let list = memory.listed_at.map_or_else(Instant::now, |at| at + LIST_INTERVAL);
-        memory.returns.values().copied().chain([list]).min().unwrap_or(list)
+        let removal = next_removal.map(|left| Instant::now() + left.max(SETTLE));
+        memory.returns.values().copied().chain(removal).chain([list]).min().unwrap_or(list)
     }
 
     fn is_well(&self, memory: &mut Memory) {

@@ -100,6 +100,8 @@ pub(crate) struct Plan {
     pub(crate) n_skipped: usize,
     /// Those of clusters that are configured no longer.
     pub(crate) n_removed: usize,
+    /// Until the first of them is to be deleted.
+    pub(crate) next_removal: Option<Duration>,
 }
 
 /// Says what to do at the time of day `now`.
@@ -120,6 +122,8 @@ pub(crate) fn plan(wanted: &Wanted, found: &[Found], standing: &dyn Fn(&str) -> 
             }
             None => {
                 plan.n_removed += 1;
+                let left = removed_for(secret, now).map(|gone_for| wanted.retention.saturating_sub(gone_for));
+                plan.next_removal = plan.next_removal.into_iter().chain(left.filter(|_| !secret.is_ending)).min();
                 plan.actions.extend(remove(wanted, secret, now).filter(|_| !secret.is_ending));
             }
         }
@@ -205,15 +209,21 @@ fn patch(wanted: &Wanted, cluster: &str, target: &Target, found: &Found, standin
 
 /// Marks it at first, and deletes it when its time is over.
 fn remove(wanted: &Wanted, found: &Found, now: Timestamp) -> Option<Action> {
-    let since = found.annotations.get(REMOVED_SINCE).and_then(|since| since.parse::<Timestamp>().ok());
-    let Some(since) = since else {
+    if removed_since(found).is_none() {
         let mark = Map::from_iter([(REMOVED_SINCE.to_owned(), now.to_string().into())]);
         return Some(patch_of(found, Map::new(), mark, Map::new()));
-    };
-    // What lies in the future was written by another clock: nothing is over.
-    let gone_for = Duration::try_from(now.duration_since(since)).ok()?;
+    }
     let Found { name, uid, version, .. } = found.clone();
-    (gone_for >= wanted.retention).then_some(Action::Delete { name, uid, version })
+    (removed_for(found, now)? >= wanted.retention).then_some(Action::Delete { name, uid, version })
+}
+
+fn removed_since(found: &Found) -> Option<Timestamp> {
+    found.annotations.get(REMOVED_SINCE).and_then(|since| since.parse().ok())
+}
+
+/// For how long its cluster is gone. What lies in the future was written by another clock, and says nothing.
+fn removed_for(found: &Found, now: Timestamp) -> Option<Duration> {
+    Duration::try_from(now.duration_since(removed_since(found)?)).ok()
 }
 
 /// Keys that came from the clusters file when the Secret was written last.

@@ -133,7 +133,7 @@ fn a_cluster_that_leaves_the_file_keeps_its_secret_for_the_retention_through_res
         s.restart("hub/server");
         holds(&s, minutes(9), "its time is not over", || of(&s, "edge-2").is_some()).await?;
         metric(&s, "argocd_secrets{state=\"removed\"} 1").await?;
-        within(&s, minutes(3), "it is gone", || of(&s, "edge-2").is_none()).await?;
+        within(&s, secs(70), "it is gone", || of(&s, "edge-2").is_none()).await?;
         ensure!(of(&s, "edge-1").is_some() && n_deletions(&s) == 1);
         metric(&s, "argocd_secrets{state=\"removed\"} 0").await
     });

@@ -193,7 +193,8 @@ fn a_cluster_that_is_gone_from_the_configuration_keeps_its_secret_for_the_retent
     for n in [2, 10] {
         assert_eq!(pass(&mut there, &rest, Standing::Skip, minute(n)), []);
     }
-    assert_eq!(plan(&rest, &there.found(), &|_| Standing::Keep, minute(10)).n_removed, 1);
+    let looked_at = plan(&rest, &there.found(), &|_| Standing::Keep, minute(10));
+    assert_eq!((looked_at.n_removed, looked_at.next_removal), (1, Some(Duration::from_secs(60))));
     pass(&mut there, &both, Standing::Skip, minute(10));
     pass(&mut there, &rest, Standing::Skip, minute(12));
     assert_eq!(pass(&mut there, &rest, Standing::Skip, minute(21)), [], "it came back, and its time began anew");
