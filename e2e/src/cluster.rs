@@ -62,6 +62,15 @@ impl KindCluster {
         Ok(())
     }
 
+    /// Brings the images of an archive to its node.
+    pub(crate) fn load_archive(&self, archive: &Path) -> Result<()> {
+        let mut load = Command::new("kind");
+        load.args(["load", "image-archive", "--name", &self.name]).arg(archive);
+        let output = call(load, b"")?;
+        ensure!(output.code == Some(0), "kind load image-archive: {}", output.stderr);
+        Ok(())
+    }
+
     /// Runs a command on its node, as root.
     pub(crate) fn on_node(&self, command: &[&str]) -> Result<()> {
         on_node(&self.node(), command)

@@ -29,11 +29,23 @@ pub fn cluster() -> Option<Source> {
     if let Some(kubeconfig) = std::env::var_os("E2E_EDGE").filter(|file| !file.is_empty()) {
         return Some(Source::Given(kubeconfig.into()));
     }
-    let image = std::env::var("E2E_KIND_IMAGE").ok().filter(|image| !image.is_empty());
-    let asked = image.is_some() || switched_on("E2E_KIND") || required("kind");
-    let possible = asked && runs(Path::new("kind"), &["version"]) && runs(Path::new("docker"), &["info"]);
+    let asked = node_image().is_some() || switched_on("E2E_KIND") || required("kind");
+    let possible = asked && kind_works();
     let how = "`cargo xtask e2e --kind` (takes kind and docker), or `--edge KUBECONFIG` for a cluster that you have";
-    met("kind", "a cluster", how, possible.then_some(Source::Kind { image }))
+    met("kind", "a cluster", how, possible.then(|| Source::Kind { image: node_image() }))
+}
+
+/// Kind and docker, for who asks for clusters; gives the node image that `E2E_KIND_IMAGE` names, if it does.
+pub fn kind() -> Option<Option<String>> {
+    met("kind", "kind", "install kind and docker", kind_works().then(node_image))
+}
+
+fn node_image() -> Option<String> {
+    std::env::var("E2E_KIND_IMAGE").ok().filter(|image| !image.is_empty())
+}
+
+fn kind_works() -> bool {
+    runs(Path::new("kind"), &["version"]) && runs(Path::new("docker"), &["info"])
 }
 
 /// Two whole clusters, a hub and an edge: the kubeconfigs that `E2E_HUB` and `E2E_EDGE` name, or two kind clusters of our own
@@ -43,7 +55,7 @@ pub fn clusters() -> Option<(Source, Source)> {
     match (given("E2E_HUB"), given("E2E_EDGE")) {
         (Some(hub), Some(edge)) => return Some((hub, edge)),
         (None, None) => {}
-        _ => return met("clusters", "two clusters", "name both: `--hub KUBECONFIG --edge KUBECONFIG`", None),
+        _ => return met("kind", "two clusters", "name both: `--hub KUBECONFIG --edge KUBECONFIG`", None),
     }
     Some((cluster()?, cluster()?))
 }
@@ -60,12 +72,12 @@ pub fn images() -> Option<Images> {
     let images = Images::named();
     let there = |image: &&str| runs(Path::new("docker"), &["image", "inspect", image]);
     let found = images.are_elsewhere() || images.all().iter().all(there);
-    met("images", "images", "`cargo xtask image` builds them", found.then_some(images))
+    met("images", "images", "`cargo xtask image --quick` builds them", found.then_some(images))
 }
 
 /// A container engine that answers to `docker`.
 pub fn docker() -> Option<()> {
-    met("docker", "a container engine", "install docker", runs(Path::new("docker"), &["info"]).then_some(()))
+    met("images", "a container engine", "install docker", runs(Path::new("docker"), &["info"]).then_some(()))
 }
 
 /// Whether suites that have a short selection are to run whole: `E2E_ALL`.

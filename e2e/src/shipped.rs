@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -42,6 +44,9 @@ pub const AGENT: &str = "proxy-agent";
 /// The agent's first token.
 pub(crate) const TOKEN: &str = "end-to-end-shipped-token";
 
+/// How long what runs may go on after an upgrade: the caller's watches do for all of it, and nobody wants to wait half a minute.
+const DRAIN: &str = "10s";
+
 /// How things are called that would otherwise be in somebody's way.
 #[derive(Debug, Clone)]
 pub struct Names {
@@ -58,6 +63,16 @@ impl Names {
     pub fn of_this_process() -> Self {
         let name = format!("postern-e2e-{}", std::process::id());
         Self { clusters: name.clone(), namespace: name.clone(), argocd: format!("{name}-argocd") }
+    }
+
+    /// Those that documents use, for a pair that people look at.
+    pub fn for_people() -> Self {
+        Self { clusters: "postern-dev".to_owned(), namespace: "proxy-system".to_owned(), argocd: "argocd".to_owned() }
+    }
+
+    /// The names of the kind clusters.
+    pub fn kind_clusters(&self) -> [String; 2] {
+        ["hub", "edge"].map(|role| format!("{}-{role}", self.clusters))
     }
 }
 
@@ -118,6 +133,7 @@ impl Shipped {
         let before = (Census::default(), Census::default());
         let mut shipped = Self { hub, edge, authority, server_values, agent_values, before, names, images, hub_addr, dir };
         shipped.give_certificates(&shipped.authority, &shipped.authority.pem)?;
+        shipped.give_argocd_a_certificate()?;
         tell("certificates are in their Secrets");
         shipped.before = (Census::take(&shipped.hub)?, Census::take(&shipped.edge)?);
         Ok(shipped)
@@ -133,6 +149,17 @@ impl Shipped {
         self.hub.set_secret("proxy-ca", "Opaque", &[("ca.crt", trusted)])?;
         self.edge.set_secret("proxy-client-tls", tls, &[("tls.crt", &agent.certificate), ("tls.key", &agent.key)])?;
         self.edge.set_secret("proxy-server-ca", "Opaque", &[("ca.crt", trusted)])
+    }
+
+    /// Puts into the server's values what Argo CD shows and trusts, as the authority of this moment signs it.
+    pub fn give_argocd_a_certificate(&mut self) -> Result<()> {
+        let client = self.authority.client("argocd")?;
+        for (key, pem) in
+            [("caData", &self.authority.pem), ("clientCertData", &client.certificate), ("clientKeyData", &client.key)]
+        {
+            self.server_values["argocd"][key] = BASE64_STANDARD.encode(pem).into();
+        }
+        Ok(())
     }
 
     /// Installs the server as its values say, or upgrades it; the agent is told where it is.
@@ -153,7 +180,12 @@ impl Shipped {
 
     /// A way for kubectl through the tunnel, which lasts as long as the server's pod that serves now.
     pub fn way(&self) -> Result<Way> {
-        Way::open(&self.hub, &self.edge, self.dir.path())
+        self.way_at(0)
+    }
+
+    /// The same at a port of this machine; 0 takes any free one.
+    pub fn way_at(&self, port: u16) -> Result<Way> {
+        Way::open(&self.hub, &self.edge, self.dir.path(), port)
     }
 
     /// The namespace of Argo CD in the hub.
@@ -219,6 +251,7 @@ fn server_values(names: &Names, images: &Images) -> Value {
         "argocd": {"enabled": true, "namespace": names.argocd},
         "networkPolicy": {"enabled": true},
         "pdb": {"enabled": true},
+        "drain": DRAIN,
     })
 }
 
@@ -232,6 +265,7 @@ fn agent_values(images: &Images, hub_addr: &str) -> Value {
         "token": TOKEN,
         "tls": {"serverCASecret": "proxy-server-ca", "clientCertSecret": "proxy-client-tls"},
         "networkPolicy": {"enabled": is_addr, "proxyServerCIDR": cidr},
+        "drain": DRAIN,
     })
 }
 

@@ -60,6 +60,11 @@ impl Place {
         }
     }
 
+    /// Brings the images of an archive there, as `docker save` writes it, where that is our business.
+    pub fn load_archive(&self, archive: &Path) -> Result<()> {
+        self.kind.as_ref().map_or(Ok(()), |kind| kind.load_archive(archive))
+    }
+
     /// Kills a program where it runs on the node (SIGKILL), with nobody told; its container starts again.
     pub fn kill(&self, program: &str) -> Result<()> {
         let Some(kind) = &self.kind else { bail!("only on the node of a kind cluster can a program be killed") };
@@ -165,6 +170,8 @@ impl Place {
     }
 }
 
+/// The chart of this repository, or one of the folder that `E2E_CHARTS` names.
 fn chart_dir(chart: &str) -> String {
-    format!("{}/../charts/{chart}", env!("CARGO_MANIFEST_DIR"))
+    let folder = std::env::var("E2E_CHARTS").ok().filter(|folder| !folder.is_empty());
+    format!("{}/{chart}", folder.as_deref().unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../charts")))
 }

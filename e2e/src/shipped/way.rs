@@ -26,14 +26,14 @@ pub struct Way {
 }
 
 impl Way {
-    pub(super) fn open(hub: &Place, edge: &Place, dir: &Path) -> Result<Self> {
+    pub(super) fn open(hub: &Place, edge: &Place, dir: &Path, at: u16) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let service = format!("service/{SERVER}-internal");
         // The Service's own port, whatever the values made it.
         let found = hub.admin.json(&["get", &service])?;
         let port = found["spec"]["ports"][0]["port"].as_u64().context("a Service without a port")?;
-        let mut process = hub.admin.start(dir, &format!("way-{n}"), &["port-forward", &service, &format!(":{port}")])?;
+        let mut process = hub.admin.start(dir, &format!("way-{n}"), &["port-forward", &service, &format!("{at}:{port}")])?;
         let said = process.wait_for_line("Forwarding from 127.0.0.1:", FORWARD_MAX)?;
         let port = said.split(':').nth(1).and_then(|rest| rest.split(' ').next()).context("a port")?.parse()?;
         let server = format!("http://127.0.0.1:{port}/tunnel/{CLUSTER_ID}");

@@ -49,30 +49,55 @@ fn first_request(shipped: &mut Shipped) -> Result<()> {
 
 /// Waits until the list of clusters says so of one.
 pub(crate) fn state(port: u16, cluster: &str, wanted: &str) -> Result<()> {
+    state_within(SOON, port, cluster, wanted)
+}
+
+/// The same for as long as it may take.
+pub(crate) fn state_within(limit: Duration, port: u16, cluster: &str, wanted: &str) -> Result<()> {
     let told = || {
         let text = get(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "/clusters")?.text();
         let told: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
         let found = told["clusters"].as_array().into_iter().flatten().find(|found| found["id"] == cluster).cloned();
         Ok(found.filter(|found| found["state"] == wanted))
     };
-    wait_for(&format!("{cluster} to be {wanted}"), SOON, told).map(drop)
+    wait_for(&format!("{cluster} to be {wanted}"), limit, told).map(drop)
 }
 
-fn argocd_secret(shipped: &mut Shipped) -> Result<()> {
+/// By TLS with the certificate and the authority that are in it, at the address that is in it.
+pub(crate) fn argocd_secret(shipped: &mut Shipped) -> Result<()> {
     let hub = shipped.hub.admin.in_namespace(shipped.argocd_namespace());
-    let secret = hub.json(&["get", "secret", &format!("{SERVER}-cluster-{CLUSTER_ID}")])?;
+    leads_to_the_cluster(shipped, &hub.json(&["get", "secret", &format!("{SERVER}-cluster-{CLUSTER_ID}")])?)
+}
+
+/// Whether Argo CD would get through with this Secret.
+pub(crate) fn leads_to_the_cluster(shipped: &Shipped, secret: &Value) -> Result<()> {
     let label = &secret["metadata"]["labels"]["argocd.argoproj.io/secret-type"];
     ensure!(label == "cluster", "its label is {label}");
     let field = |name: &str| -> Result<String> {
         let encoded = secret["data"][name].as_str().with_context(|| format!("no {name}"))?;
         Ok(String::from_utf8(BASE64_STANDARD.decode(encoded)?)?)
     };
-    let server = field("server")?;
-    let end = format!("/tunnel/{CLUSTER_ID}");
-    ensure!(server.starts_with("https://") && server.ends_with(&end), "it leads to {server}");
-    ensure!(server.contains(&format!("{SERVER}-internal.{}", shipped.hub.admin.namespace())), "it leads to {server}");
-    let config: Value = serde_json::from_str(&field("config")?)?;
-    ensure!(config["tlsClientConfig"].is_object(), "its config is {config}");
+    let (server, config) = (field("server")?, serde_json::from_str::<Value>(&field("config")?)?);
+    let (address, path) = server.strip_prefix("https://").and_then(|rest| rest.split_once('/')).context(server.clone())?;
+    ensure!(path == format!("tunnel/{CLUSTER_ID}"), "it leads to {server}");
+    let name = address.split(':').next().unwrap_or_default();
+    ensure!(name.starts_with(&format!("{SERVER}-internal.{}", shipped.hub.admin.namespace())), "it leads to {server}");
+    let tls = &config["tlsClientConfig"];
+    ensure!(tls["insecure"] != true, "it trusts anybody");
+    // As Argo CD is not here to resolve the Service's name, the way to it is, and the name is asked for in the handshake.
+    let way = shipped.way()?;
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it", "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        "clusters": [{"name": "it", "cluster": {
+            "server": format!("https://127.0.0.1:{}/{path}", way.port), "tls-server-name": name,
+            "certificate-authority-data": tls["caData"],
+        }}],
+        "users": [{"name": "it", "user": {"client-certificate-data": tls["certData"], "client-key-data": tls["keyData"]}}],
+    });
+    let file = shipped.dir().join("argocd.kubeconfig");
+    std::fs::write(&file, kubeconfig.to_string())?;
+    let kubectl = e2e::Kubectl::new(way.kubectl.program(), &file, "").in_namespace(way.kubectl.namespace());
+    ensure!(kubectl.ok(&["get", "pods", "-o", "name"])?.contains("pod/web-0"), "the agent's namespace has no pod web-0");
     Ok(())
 }
 
@@ -98,7 +123,8 @@ fn reads(shipped: &mut Shipped) -> Result<()> {
     let missing = way.kubectl.run(&["get", "configmap", "no-such"], b"")?;
     ensure!(missing.code == Some(1) && missing.stderr.contains("NotFound"), "{missing:?}");
     let nowhere = get(SocketAddr::from((Ipv4Addr::LOCALHOST, way.port)), "/tunnel/no-such-cluster/version")?;
-    ensure!(nowhere.status == 404, "a cluster that is not there: {}", nowhere.status);
+    // As the servers of the field answer.
+    ensure!(nowhere.status == 502 && nowhere.text().contains("no-such-cluster"), "{}: {}", nowhere.status, nowhere.text());
     Ok(())
 }
 
@@ -120,7 +146,12 @@ fn apply(shipped: &mut Shipped) -> Result<()> {
     ensure!(n_applied == N_OBJECTS, "{n_applied} objects were applied");
     let found = shipped.edge.admin.ok(&["get", "configmaps", "-l", "e2e=applied", "-o", "name"])?;
     ensure!(found.lines().count() == N_OBJECTS, "{} objects are there", found.lines().count());
-    shipped.edge.admin.ok(&["delete", "configmaps", "-l", "e2e=applied"]).map(drop)
+    // One request: kubectl would ask for each, five times a second.
+    let home = format!("/api/v1/namespaces/{}/configmaps", shipped.edge.admin.namespace());
+    way.kubectl.ok(&["delete", "--raw", &format!("/tunnel/{CLUSTER_ID}{home}?labelSelector=e2e%3Dapplied")])?;
+    let left = shipped.edge.admin.ok(&["get", "configmaps", "-l", "e2e=applied", "-o", "name"])?;
+    ensure!(left.is_empty(), "left: {left}");
+    Ok(())
 }
 
 fn object(n: usize) -> Value {

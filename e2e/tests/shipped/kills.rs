@@ -6,10 +6,13 @@ use anyhow::{Result, ensure};
 use e2e::{AGENT, CLUSTER_ID, Place, SERVER, Shipped, wait_for};
 
 use crate::Stage;
-use crate::contact::state;
+use crate::contact::{state, state_within};
 
 /// For a container to start again: the kubelet waits ten seconds at least before the second time.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
+
+/// Twice the silence after which a session is given up.
+const SILENT_MAX: Duration = Duration::from_secs(90);
 
 /// Writes that a caller like client-go may lose to a killed program: it repeats no write whose connection broke, and of the load
 /// one request a second is one. Thirty seconds are more than any of these programs is away.
@@ -61,10 +64,11 @@ fn cut(shipped: &mut Shipped) -> Result<()> {
     let shipped = &*shipped;
     let way = shipped.way()?;
     let fault = shipped.edge.cut(shipped.hub_addr())?;
-    // Nobody was told: what is silent for too long is given up.
-    state(way.port, CLUSTER_ID, "offline")?;
+    // Nobody was told: what answers no ping is suspect, and what is silent for too long is given up.
+    state(way.port, CLUSTER_ID, "unhealthy")?;
+    state_within(SILENT_MAX, way.port, CLUSTER_ID, "offline")?;
     drop(fault);
-    state(way.port, CLUSTER_ID, "healthy")?;
+    state_within(AGAIN_MAX, way.port, CLUSTER_ID, "healthy")?;
     shipped.under_load(N_CALM, || Ok(()))?;
     // What was asked while the edge was away may have failed; what is asked from here on may not.
     shipped.under_load(N_CALM, || Ok(()))?.expect_at_most(0)

@@ -8,10 +8,12 @@
     reason = "drives real clusters in real time"
 )]
 
+mod argocd;
 mod contact;
 mod images;
 mod kills;
 mod policies;
+mod registration;
 mod rotation;
 mod streams;
 mod upgrades;
@@ -32,7 +34,8 @@ fn what_is_shipped_works_on_two_clusters() {
     let (Some(kubectl), Some(helm)) = (requirement::kubectl(), requirement::helm()) else { return };
     let (Some(clusters), Some(images)) = (requirement::clusters(), requirement::images()) else { return };
     let tell = |step: &str| eprintln!("made: {step}");
-    let shipped = Shipped::prepare(&clusters, (&kubectl, &helm), (Names::of_this_process(), images), &tell);
+    let names = argocd::names(Names::of_this_process());
+    let shipped = Shipped::prepare(&clusters, (&kubectl, &helm), (names, images), &tell);
     let shipped = shipped.unwrap_or_else(|error| panic!("the scene could not be set: {error:#}"));
     let mut stage = Stage { suite: Suite::new(), shipped };
     let all = requirement::everything();
@@ -43,6 +46,8 @@ fn what_is_shipped_works_on_two_clusters() {
             policies::run(&mut stage);
             rotation::run(&mut stage);
             kills::run(&mut stage);
+            registration::run(&mut stage);
+            argocd::run(&mut stage);
         }
         upgrades::end(&mut stage);
     }

@@ -7,7 +7,7 @@ use e2e::{AGENT, ASKED, Authority, CLUSTER_ID, Place, Process, SERVER, Shipped, 
 use serde_json::json;
 
 use crate::Stage;
-use crate::contact::state;
+use crate::contact::{argocd_secret, state};
 
 /// For the kubelet to bring what was changed, when it is hastened, and for a program to take it.
 const TAKEN_MAX: Duration = Duration::from_secs(90);
@@ -83,7 +83,9 @@ fn certificates(shipped: &mut Shipped) -> Result<()> {
         reconnects(&shipped.edge, connected)?;
     }
     shipped.authority = new;
-    Ok(())
+    shipped.give_argocd_a_certificate()?;
+    shipped.upgrade_server()?;
+    argocd_secret(shipped)
 }
 
 /// How often the agent has connected to its hub.
