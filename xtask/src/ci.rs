@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use crate::bench;
 use crate::charts;
+use crate::e2e::EVERYTHING;
 use crate::fuzz;
+use crate::image;
 use crate::machine::{self, Skips};
 use crate::mutations;
 use crate::run::{run, seconds, step, works};
@@ -78,7 +80,15 @@ fn prove(lane: Lane, skips: &Skips) -> Result<()> {
         }
         Lane::Nightly => {
             let programs = build_release()?;
-            suite(Scope::All, None, &[("PROPTEST_CASES", NIGHTLY_CASES), ("SIM_TWICE", "1"), (BIN_DIR, &programs)], skips)?;
+            if machine::has("kind") {
+                image::for_tests(skips)?;
+            }
+            suite(
+                Scope::All,
+                None,
+                &[("PROPTEST_CASES", NIGHTLY_CASES), ("SIM_TWICE", "1"), (EVERYTHING, "1"), (BIN_DIR, &programs)],
+                skips,
+            )?;
             step("walks", || sim::walk(NIGHTLY_WALKS, None))?;
             mutations::run_verb(None)?;
             fuzz::nightly(skips)?;

@@ -2,6 +2,7 @@
 
 mod child;
 mod get;
+mod kind;
 mod log;
 mod stop;
 
@@ -32,8 +33,31 @@ const DRAIN: &str = "2s";
 /// How often we look whether something has happened; people do not notice it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The verb; `once` stops after the first request has gone all the way round.
-pub(crate) fn run_verb(once: bool) -> Result<()> {
+/// How the verb is spelt.
+pub(crate) fn command() -> clap::Command {
+    clap::Command::new("dev")
+        .about("Starts a fake cluster, an agent and a server on loopback, and follows their logs until Ctrl-C")
+        .long_about(
+            "Starts a fake cluster, an agent and a server on loopback, and follows their logs until Ctrl-C.\n\n\
+             With --kind: makes two kind clusters, a hub and an edge, builds the images, installs both charts by helm with mutual TLS, and \
+             prints a kubeconfig for each and one for the edge through the hub. Takes kind, docker, kubectl and helm, and two or \
+             three minutes after the images are built. Ctrl-C removes both.",
+        )
+        .arg(crate::flag("once", "Stop as soon as a first request has gone all the way round"))
+        .arg(crate::flag("kind", "Two kind clusters with images and charts as they ship"))
+        .arg(crate::flag("down", "With --kind: remove what an earlier run that was killed has left").requires("kind").conflicts_with("once"))
+}
+
+/// The verb.
+pub(crate) fn run_verb(args: &clap::ArgMatches) -> Result<()> {
+    match (args.get_flag("kind"), args.get_flag("once")) {
+        (true, once) => kind::run(once, args.get_flag("down")),
+        (false, once) => on_loopback(once),
+    }
+}
+
+/// Three processes; `once` stops after the first request has gone all the way round.
+fn on_loopback(once: bool) -> Result<()> {
     let stop = Stop::on_signals()?;
     if given_bins().is_none() {
         let packages = ["build", "--package", "server", "--package", "agent", "--package", "sim", "--bins"];

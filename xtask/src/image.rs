@@ -52,6 +52,14 @@ pub(crate) fn run_verb(args: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
+/// Builds what tests on clusters take, unless they are told of images that are elsewhere.
+pub(crate) fn for_tests(skips: &Skips) -> Result<()> {
+    if std::env::var_os("E2E_SERVER_IMAGE").is_some() {
+        return Ok(());
+    }
+    step("images", || build(&Asked { quick: true, ..Asked::default() }, skips)).map(drop)
+}
+
 /// What is to be built.
 #[derive(Default)]
 pub(crate) struct Asked {

@@ -18,7 +18,7 @@ struct Need {
 }
 
 /// All needs. The tests look for the same things, and skip themselves where nobody insists.
-const NEEDS: [Need; 13] = [
+const NEEDS: [Need; 14] = [
     Need {
         name: "assets",
         how: "set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver (`setup-envtest use -p path` prints one)",
@@ -35,6 +35,15 @@ const NEEDS: [Need; 13] = [
     Need { name: "fuzz", how: "cargo install --locked cargo-fuzz", present: crate::fuzz::is_there },
     Need { name: "helm", how: "install helm, version 3 or 4", present: crate::charts::is_there },
     Need { name: "helm-python-sdk", how: "pip install helm-python-sdk==0.2.2", present: crate::charts::has_sdk },
+    Need {
+        name: "images",
+        how: "`cargo xtask image --quick` builds them",
+        present: || {
+            let image = |program| format!("{program}:{}", env!("CARGO_PKG_VERSION"));
+            let there = |program| works("docker", &["image", "inspect", &image(program)]);
+            var_os("E2E_SERVER_IMAGE").is_some() || ["postern-server", "postern-agent", "postern-sim"].into_iter().all(there)
+        },
+    },
     Need {
         name: "kubectl",
         how: "install kubectl, or name one in E2E_KUBECTL",
@@ -64,6 +73,11 @@ const NEEDS: [Need; 13] = [
 /// Fails when something that `CI_REQUIRE`, a comma-separated list, names is not there.
 pub(crate) fn insist() -> Result<()> {
     check(&std::env::var("CI_REQUIRE").unwrap_or_default(), |need| (need.present)())
+}
+
+/// Whether the machine has what a need is called.
+pub(crate) fn has(name: &str) -> bool {
+    NEEDS.iter().any(|need| need.name == name && (need.present)())
 }
 
 fn check(required: &str, present: impl Fn(&Need) -> bool) -> Result<()> {

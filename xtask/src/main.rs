@@ -55,41 +55,27 @@ fn command() -> Command {
 /// Verbs of every day.
 fn everyday() -> Vec<Command> {
     vec![
-            Command::new("dev")
-                .about("Starts a fake cluster, an agent and a server on loopback, and follows their logs until Ctrl-C")
-                .arg(flag("once", "Stop as soon as a first request has gone all the way round")),
-            Command::new("test")
-                .about("Runs every test: unit, properties, stories, doctests, and e2e with what the machine has")
-                .arg(text("filter", "Only tests whose name contains this")),
-            Command::new("sim")
-                .about("Runs the stories, or walks at random")
-                .arg(text("name", "Only stories whose name contains this"))
-                .arg(text("seed", "Replay this seed").long("seed").value_name("N").value_parser(value_parser!(u64)))
-                .arg(
-                    text("walks", "Go this many random walks instead, from --seed or $SIM_SEED or a fresh seed on")
-                        .long("walks")
-                        .value_name("N")
-                        .value_parser(value_parser!(u64)),
-                )
-                .arg(flag("trace", "Print the transcript, also of stories that pass")),
-            Command::new("e2e")
-                .about("Runs the end-to-end tests against real processes, separate hosts and, when asked, real clusters")
-                .long_about(
-                    "Runs the end-to-end tests against real processes, separate hosts and, when asked, real clusters.\n\n\
-                     The separate hosts are network namespaces made for the tests: root on Linux with iproute2 may make them. \
-                     There the programs are cut off, stopped, killed and started again. What a machine lacks is skipped, and said.",
-                )
-                .arg(flag("kind", "Create a kind cluster for them"))
-                .arg(text("edge", "Use the cluster of this kubeconfig").long("edge").value_name("KUBECONFIG"))
-                .arg(flag("release", "Run the programs as they ship, built with optimisations; else those of a debug build"))
-                .arg(flag("keep", "Leave what they created for a look afterwards")),
-            Command::new("tidy")
-                .about("Checks the house rules that a machine can check")
-                .arg(flag("fix", "Mend what can be mended")),
-            Command::new("ci")
-                .about("Runs what CI runs, in its order")
-                .arg(text("lane", "Which lane").value_parser(["fast", "full", "nightly"]).default_value("fast"))
-                .arg(flag("no-tests", "Leave out what `cargo xtask test` runs")),
+        dev::command(),
+        Command::new("test")
+            .about("Runs every test: unit, properties, stories, doctests, and e2e with what the machine has")
+            .arg(text("filter", "Only tests whose name contains this")),
+        Command::new("sim")
+            .about("Runs the stories, or walks at random")
+            .arg(text("name", "Only stories whose name contains this"))
+            .arg(text("seed", "Replay this seed").long("seed").value_name("N").value_parser(value_parser!(u64)))
+            .arg(
+                text("walks", "Go this many random walks instead, from --seed or $SIM_SEED or a fresh seed on")
+                    .long("walks")
+                    .value_name("N")
+                    .value_parser(value_parser!(u64)),
+            )
+            .arg(flag("trace", "Print the transcript, also of stories that pass")),
+        e2e::command(),
+        Command::new("tidy").about("Checks the house rules that a machine can check").arg(flag("fix", "Mend what can be mended")),
+        Command::new("ci")
+            .about("Runs what CI runs, in its order")
+            .arg(text("lane", "Which lane").value_parser(["fast", "full", "nightly"]).default_value("fast"))
+            .arg(flag("no-tests", "Leave out what `cargo xtask test` runs")),
     ]
 }
 
@@ -123,7 +109,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
     let Some((verb, args)) = matches.subcommand() else { unreachable!("clap asks for a verb") };
     let word = |name: &str| args.get_one::<String>(name).map(String::as_str);
     match verb {
-        "dev" => dev::run_verb(args.get_flag("once")),
+        "dev" => dev::run_verb(args),
         "test" => test::run_verb(word("filter")),
         "sim" => {
             let seed = args.get_one::<u64>("seed").copied();
@@ -135,10 +121,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
         "bench" => bench::run_verb(args),
         "charts" => charts::run_verb(args.get_flag("bless")),
         "mutations" => mutations::run_verb(word("name")),
-        "e2e" => {
-            let [kind, release, keep] = ["kind", "release", "keep"].map(|name| args.get_flag(name));
-            e2e::run_verb(e2e::Options { kind, edge: word("edge"), release, keep })
-        }
+        "e2e" => e2e::run_verb(args),
         "fuzz" => fuzz::run_verb(word("target"), args.get_one::<u32>("seconds").copied()),
         "image" => image::run_verb(args),
         "honesty" => honesty::run_verb(word("kubeconfig")),

@@ -129,6 +129,12 @@ fn end(child: &mut Child, stop: &Stop) -> Result<ExitStatus> {
     Ok(child.wait()?)
 }
 
+/// Asks a child of our own group to end, and does not wait.
+pub(crate) fn ask_to_end(child: &Child) {
+    // It fails when the child has ended.
+    let _ = Command::new("sh").arg("-c").arg(format!("kill -s TERM {}", child.id())).stderr(Stdio::null()).status();
+}
+
 /// Sends a signal to the child and what it has started.
 fn signal(child: &Child, name: &str) {
     // The shell's own `kill` is there where no program of that name is. It fails when all of them have ended.
