@@ -168,3 +168,70 @@ fn selects(selector: &Value, labels: &Value) -> bool {
     selector.is_null()
         || selector.as_object().is_some_and(|all| !all.is_empty() && all.iter().all(|(key, value)| labels[key] == *value))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A Deployment with nothing against it.
+    fn fine() -> Value {
+        json!({ "kind": "Deployment", "metadata": { "name": "a" }, "spec": {
+            "selector": { "matchLabels": { "app": "a" } },
+            "template": { "metadata": { "labels": { "app": "a", "more": "b" } }, "spec": {
+                "automountServiceAccountToken": false,
+                "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+                "volumes": [{ "name": "tls" }],
+                "containers": [{
+                    "args": ["doctor", "--drain=30s"],
+                    "ports": [{ "name": "health" }],
+                    "readinessProbe": { "httpGet": { "port": "health" } },
+                    "securityContext": {
+                        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
+                    },
+                    "volumeMounts": [{ "name": "tls" }],
+                }],
+            } },
+        } })
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_with_a_pod_is_found() {
+        let flags = BTreeSet::from(["drain".to_owned()]);
+        assert_eq!(of_pod(&fine(), &flags), Problems::new());
+        let slips = [
+            ("/spec/selector/matchLabels/app", json!("b")),
+            ("/spec/template/spec/automountServiceAccountToken", json!(true)),
+            ("/spec/template/spec/securityContext/runAsNonRoot", json!(false)),
+            ("/spec/template/spec/containers/0/securityContext/capabilities/drop", json!([])),
+            ("/spec/template/spec/containers/0/volumeMounts/0", json!({ "name": "tls", "subPath": "a" })),
+            ("/spec/template/spec/containers/0/args/1", json!("--drian=30s")),
+            ("/spec/template/spec/containers/0/readinessProbe/httpGet/port", json!("ops")),
+        ];
+        for (path, value) in slips {
+            let mut pod = fine();
+            *pod.pointer_mut(path).expect("the path is there") = value;
+            assert_eq!(of_pod(&pod, &flags).len(), 1, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_volume_without_mount_and_a_mount_without_volume_are_found() {
+        let mut pod = fine();
+        pod["spec"]["template"]["spec"]["volumes"][0]["name"] = "lts".into();
+        assert_eq!(of_pod(&pod, &BTreeSet::from(["drain".to_owned()])).len(), 2);
+    }
+
+    #[test]
+    fn a_service_that_leads_nowhere_and_an_object_that_is_there_twice_are_found() {
+        let service = |port: &str| {
+            json!({ "kind": "Service", "metadata": { "name": "a" }, "spec": {
+                "selector": { "app": "a" }, "ports": [{ "targetPort": port }],
+            } })
+        };
+        assert!(services(&[fine(), service("health")]).is_empty());
+        assert_eq!(services(&[fine(), service("inside")]).len(), 1);
+        assert_eq!(twice(&[fine(), fine()]).len(), 1);
+    }
+}
