@@ -69,12 +69,11 @@ fn up(folder: &Path, once: bool) -> Result<()> {
     let mut way = shipped.way()?;
     let version = way.kubectl.raw("/version")?;
     tell("a first request has gone all the way round");
-    let files = write(folder, &shipped, &way)?;
-    println!("{}", hints(&files));
     if once {
-        println!("{version}");
+        println!("ready: {version}");
         return Ok(());
     }
+    println!("{}", hints(&write(folder, &shipped, &way)?));
     // Ctrl-C ends this process where it stands, after it has deleted both clusters.
     loop {
         sleep(LOOK_EVERY);
