@@ -487,6 +487,8 @@ fn read_tls(values: &mut Values, host: &Host, config: &mut ServerConfig) {
     }
     let pair = cert.zip(key);
     let own_pair = own_cert.zip(own_key).or_else(|| pair.clone().filter(|_| own_ca.is_some()));
+    // A certificate of its own is no reason to believe everybody.
+    let own_ca = own_ca.or_else(|| client_ca.clone());
     config.tls = pair.map(|(cert, key)| TlsFiles { cert, key, client_ca, client_required: true });
     let client_required = config.callers_file.is_none();
     config.internal_tls_files = own_pair.map(|(cert, key)| TlsFiles { cert, key, client_ca: own_ca, client_required });

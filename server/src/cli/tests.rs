@@ -134,7 +134,8 @@ fn the_internal_listener_may_have_tls_of_its_own() {
     };
     assert_eq!(internal(&[&public]), (InternalTls::Optional, true, String::new()));
     assert_eq!(internal(&[&own_pair]), (InternalTls::Optional, false, "own.pem own.key None".to_owned()));
-    assert_eq!(internal(&[&public, &own_pair]), (InternalTls::Optional, true, "own.pem own.key None".to_owned()));
+    let asks_as_the_public = (InternalTls::Optional, true, "own.pem own.key Some(\"ca.pem\")".to_owned());
+    assert_eq!(internal(&[&public, &own_pair]), asks_as_the_public, "another certificate, and no less is asked for");
     let both = (InternalTls::Optional, true, "own.pem own.key Some(\"own-ca.pem\")".to_owned());
     assert_eq!(internal(&[&public, &own_pair, &own_ca]), both);
     let shared = (InternalTls::Optional, true, "cert.pem key.pem Some(\"own-ca.pem\")".to_owned());

@@ -139,8 +139,9 @@ impl Reading<'_> {
         let Some(entry) = Entry::read(self, index, json) else { return };
         let line = entry.line;
         let target_addr = match entry.target {
-            Field::Given(text, _) => text,
-            Field::Missing | Field::Wrong => TARGET_DEFAULT.to_owned(),
+            Field::Given(text, _) if !text.is_empty() => text,
+            // The field's charts write what nobody has given as an empty text.
+            Field::Given(..) | Field::Missing | Field::Wrong => TARGET_DEFAULT.to_owned(),
         };
         if let Err(problem) = flags::host_port(&target_addr) {
             self.fail(line, index, "targetAddr", problem);
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn keys_are_taken_in_any_case_and_unknown_ones_are_warned_about() {
-        let text = r#"[{"ID": "edge-1", "Token": "t1", "targetaddr": "10.0.0.1:6443", "duplicates": "x"}, {"id": "edge-2", "token": "t2", "alias": null}]"#;
+        let text = r#"[{"ID": "edge-1", "Token": "t1", "targetaddr": "10.0.0.1:6443", "duplicates": "x"}, {"id": "edge-2", "token": "t2", "alias": null, "targetAddr": ""}]"#;
         let clusters = parse("CLUSTERS", text).expect("a good list");
         let seen: Vec<_> = clusters.list.iter().map(|c| (c.id.as_str(), c.route.as_str(), c.target_addr.as_str())).collect();
         assert_eq!(seen, [("edge-1", "edge-1", "10.0.0.1:6443"), ("edge-2", "edge-2", TARGET_DEFAULT)]);
