@@ -55,7 +55,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* Port of the hub as its URL has it. */}}
 {{- define "postern-agent.hubPort" -}}
-{{- include "postern-agent.portOf" .Values.serverURL }}
+{{- include "postern-agent.portOf" (.Values.serverURL | default "") }}
 {{- end }}
 
 {{/* Port of a URL, or what its scheme stands for. */}}

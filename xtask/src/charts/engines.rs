@@ -91,16 +91,12 @@ fn named(text: &str) -> Result<BTreeMap<String, Value>> {
     Ok(documents(text)?.into_iter().map(|object| (name(&object), object)).collect())
 }
 
-/// As Helm lays one file of values over another: maps are united, and nothing takes a key away.
+/// As Helm lays one file of values over another: maps are united. A null stays, and takes the chart's own default away.
 fn lay_over(below: &mut Value, above: &Value) {
     match (below, above) {
         (Value::Object(below), Value::Object(above)) => {
             for (key, value) in above {
-                if value.is_null() {
-                    below.remove(key);
-                } else {
-                    lay_over(below.entry(key.as_str()).or_insert(Value::Null), value);
-                }
+                lay_over(below.entry(key.as_str()).or_insert(Value::Null), value);
             }
         }
         (below, above) => *below = above.clone(),
@@ -115,6 +111,6 @@ mod tests {
     fn values_are_laid_over_others_as_helm_does() {
         let mut values = json!({ "tls": { "enabled": true, "certSecret": "a" }, "clusters": [1, 2], "token": "t" });
         lay_over(&mut values, &json!({ "tls": { "certSecret": "b" }, "clusters": [3], "token": null, "port": 1 }));
-        assert_eq!(values, json!({ "tls": { "enabled": true, "certSecret": "b" }, "clusters": [3], "port": 1 }));
+        assert_eq!(values, json!({ "tls": { "enabled": true, "certSecret": "b" }, "clusters": [3], "token": null, "port": 1 }));
     }
 }

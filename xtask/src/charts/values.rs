@@ -21,6 +21,10 @@ pub(crate) fn check(root: &Path) -> Result<Problems> {
             let key = leaf.join(".");
             if lookup(&schema, &leaf).is_none() {
                 found.push(format!("{key}: has a default and is not in values.schema.json"));
+            } else if !is_required(&schema, &values, &leaf) {
+                found.push(format!(
+                    "{key}: values.schema.json does not require it, so that a null would silently take the default away"
+                ));
             } else if !templates.iter().any(|path| leaf.starts_with(path)) {
                 found.push(format!("{key}: no template uses it"));
             }
@@ -73,6 +77,17 @@ fn lookup<'a>(schema: &'a Value, path: &[String]) -> Option<&'a Value> {
         Some(properties) => lookup(properties.get(first)?, rest),
         None => (schema["type"] == "object").then_some(schema),
     }
+}
+
+/// Whether a default that says something cannot be taken away, as Helm does for a key with nothing after it.
+fn is_required(schema: &Value, values: &Value, leaf: &[String]) -> bool {
+    let (Some((key, above)), Some(default)) = (leaf.split_last(), values.pointer(&format!("/{}", leaf.join("/")))) else {
+        return true;
+    };
+    let says_nothing = default.is_object() || default.is_array() || default == "";
+    let parent = lookup(schema, above).filter(|parent| parent.get("properties").is_some());
+    let named = |parent: &Value| parent["required"].as_array().is_some_and(|names| names.iter().any(|name| name == key.as_str()));
+    says_nothing || parent.is_none_or(named)
 }
 
 /// The keys that have a default which is no map, or an empty one.
@@ -169,6 +184,16 @@ mod tests {
         let schema = json!({ "additionalProperties": false, "properties": { "tls": { "properties": {}, "description": "x" }, "port": {} } });
         described(&schema, "", &mut problems);
         assert_eq!(problems.len(), 2, "{problems:?}");
+    }
+
+    #[test]
+    fn a_default_that_a_null_would_take_away_is_found() {
+        let schema = json!({ "required": ["leave"], "properties": { "leave": {}, "drain": {}, "token": {}, "resources": {} } });
+        let values = json!({ "leave": "5s", "drain": "30s", "token": "", "resources": { "cpu": 1 } });
+        let is_required =
+            |path: &[&str]| is_required(&schema, &values, &path.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>());
+        assert!(is_required(&["leave"]) && is_required(&["token"]) && is_required(&["resources", "cpu"]));
+        assert!(!is_required(&["drain"]));
     }
 
     #[test]
