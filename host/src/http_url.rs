@@ -38,7 +38,9 @@ impl FromStr for HttpUrl {
             _ => return Err(wrong()),
         };
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
-        if uri.query().is_some() || authority.host().is_empty() {
+        // `http` takes a port that is none, and then has none.
+        let has_bad_port = authority.port_u16().is_none() && authority.as_str() != authority.host();
+        if uri.query().is_some() || authority.host().is_empty() || has_bad_port {
             return Err(wrong());
         }
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
@@ -63,7 +65,16 @@ mod tests {
         assert_eq!(told("http://collector:4318").as_deref(), Ok("http://collector:4318/v1/traces"));
         assert_eq!(told("https://otel.example/base/").as_deref(), Ok("https://otel.example:443/base/v1/traces"));
         assert_eq!(told("http://[::1]:4318/").as_deref(), Ok("http://[::1]:4318/v1/traces"));
-        for bad in ["", "collector:4318", "grpc://collector:4317", "http://", "http://user:secret@collector", "http://c/?a=b"] {
+        for bad in [
+            "",
+            "collector:4318",
+            "grpc://collector:4317",
+            "http://",
+            "http://user:secret@collector",
+            "http://c/?a=b",
+            "http://c:99999",
+            "http://c:",
+        ] {
             assert!(told(bad).is_err(), "{bad}");
         }
     }

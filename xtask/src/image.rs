@@ -163,10 +163,11 @@ pub(crate) fn version() -> Result<String> {
     Ok(server["version"].as_str().context("the server has no version")?.to_owned())
 }
 
-/// The commit, where there is one.
+/// The commit, where there is one, and whether the tree is another.
 fn revision() -> Option<String> {
-    let said = said(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root())).ok()?;
-    Some(said.trim().to_owned())
+    let git = |args: &[&str]| said(Command::new("git").args(args).current_dir(root())).ok();
+    let dirty = if git(&["status", "--porcelain"])?.is_empty() { "" } else { "-dirty" };
+    Some(format!("{}{dirty}", git(&["rev-parse", "HEAD"])?.trim()))
 }
 
 /// Builds the binaries and lays everything that the images take into one folder.

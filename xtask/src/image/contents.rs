@@ -6,8 +6,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::run::said;
 
-/// What an engine puts into every container of its own.
-const OF_THE_ENGINE: [&str; 4] = ["dev/", "etc/", "proc/", "sys/"];
+/// What Docker and Podman put into every container for themselves.
+const OF_THE_ENGINE: [&str; 7] =
+    [".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf", "run/.containerenv"];
 
 /// Fails when `image` holds anything but its program, its list of materials and the roots, or more than `mb_max` MB.
 pub(super) fn check(engine: &str, image: &str, program: &str, has_list: bool, mb_max: u64) -> Result<()> {
@@ -39,12 +40,9 @@ fn judge(files: &[String], program: &str, has_list: bool) -> Result<()> {
     for file in &meant {
         ensure!(files.contains(file), "{file} is missing");
     }
-    // Folders end in a slash; whatever an engine adds for itself holds nothing that runs.
-    let is_of_the_engine = |file: &str| {
-        file == ".dockerenv" || (OF_THE_ENGINE.iter().any(|folder| file.starts_with(folder)) && !file.starts_with("etc/ssl/"))
-    };
-    let strange: Vec<_> =
-        files.iter().filter(|file| !file.ends_with('/') && !meant.contains(file) && !is_of_the_engine(file)).collect();
+    // Folders end in a slash.
+    let is_strange = |file: &&String| !file.ends_with('/') && !meant.contains(file) && !OF_THE_ENGINE.contains(&file.as_str());
+    let strange: Vec<_> = files.iter().filter(is_strange).collect();
     ensure!(strange.is_empty(), "nobody meant these to be in the image: {strange:?}");
     Ok(())
 }
@@ -62,7 +60,9 @@ mod tests {
         };
         let roots = "etc/ssl/certs/ca-certificates.crt";
         assert!(judge(&files(&[roots]), "postern-agent", true).is_ok());
-        assert!(judge(&files(&[roots, "bin/sh"]), "postern-agent", true).is_err_and(|told| told.to_string().contains("bin/sh")));
+        for more in ["bin/sh", "etc/passwd", "dev/sh"] {
+            assert!(judge(&files(&[roots, more]), "postern-agent", true).is_err_and(|told| told.to_string().contains(more)));
+        }
         assert!(judge(&files(&[roots]), "postern-agent", false).is_err_and(|told| told.to_string().contains("cdx")));
         assert!(judge(&files(&[]), "postern-agent", true).is_err_and(|told| told.to_string().contains(roots)));
     }
