@@ -121,39 +121,29 @@ impl Stage {
             }
             assert!(clusters.insert(id.clone(), staged).is_none(), "two clusters are called {id}");
         }
-        let kubernetes = world.hub.kubernetes.as_ref().map(|hub| {
-            let staged = StagedCluster::new(hub, Arrivals::default());
-            let api = format!("{HUB}/api");
-            machines.insert(api.clone(), add(&api, far_program(hub, &hub.api, &staged)));
-            machines["hub/server"].disk().write(SA_TOKEN_PATH, service_account_token(HUB).as_bytes());
-            fabric.add_name(HUB, API_NAME, &[&api]);
-            starts.push(api);
-            staged
-        });
+        let kubernetes = world.hub.kubernetes.as_ref().map(|hub| place_kubernetes(hub, &fabric, &mut machines, &add));
+        starts.extend(kubernetes.iter().map(|_| format!("{HUB}/api")));
         machines.values().filter(|machine| world.gives_tls_to(place_of(machine.name()))).for_each(pki::equip);
         starts.insert(0, "hub/server".to_owned());
         let tasks = Tasks::with_panic_hook(move |task, message| panics(format!("task {task} panicked: {message}")));
-        let (ledger, announced_errors, callers) = (Ledger::default(), Mutex::default(), Mutex::default());
-        let has_version_1_server = world.hub.is_version_1;
-        let has_version_1_agents = world.clusters.iter().any(|cluster| cluster.played_by == Player::Version1);
         put_files(world, &machines);
         let listed = Listed::new(clusters.keys(), machines["hub/server"].disk());
         Self {
             fabric,
             trace,
-            ledger,
+            ledger: Ledger::default(),
             internal_port: world.hub.config.internal_addr.port(),
             metrics_ports: metrics_ports(world),
             n_agents: world.clusters.iter().map(|cluster| cluster.n_agents).sum(),
-            has_version_1_server,
-            has_version_1_agents,
+            has_version_1_server: world.hub.is_version_1,
+            has_version_1_agents: world.clusters.iter().any(|cluster| cluster.played_by == Player::Version1),
             machines,
             clusters,
             kubernetes,
-            announced_errors,
+            announced_errors: Mutex::default(),
             listed,
             controls,
-            callers,
+            callers: Mutex::default(),
             tasks,
             starts,
         }
@@ -203,6 +193,21 @@ impl Stage {
             host.tasks().abort_all();
         }
     }
+}
+
+/// Puts the hub's own API server in its place, in which the hub's server has an account.
+fn place_kubernetes(
+    hub: &Cluster,
+    fabric: &Fabric,
+    machines: &mut BTreeMap<String, Machine>,
+    add: &dyn Fn(&str, Program) -> Machine,
+) -> StagedCluster {
+    let staged = StagedCluster::new(hub, Arrivals::default());
+    let api = format!("{HUB}/api");
+    machines.insert(api.clone(), add(&api, far_program(hub, &hub.api, &staged)));
+    machines["hub/server"].disk().write(SA_TOKEN_PATH, service_account_token(HUB).as_bytes());
+    fabric.add_name(HUB, API_NAME, &[&api]);
+    staged
 }
 
 /// What the plan has on the machines' disks.
