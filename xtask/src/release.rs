@@ -92,6 +92,8 @@ struct Release {
     dist: PathBuf,
     /// What is new in it, for people.
     notes: String,
+    /// The commit that it is made of.
+    commit: String,
     remote: Remote,
 }
 
@@ -100,6 +102,7 @@ impl Release {
     fn prepare(dry: bool) -> Result<Self> {
         let version = image::version()?;
         let remote = Remote::new(dry);
+        let commit = git(&["rev-parse", "HEAD"])?.trim().to_owned();
         step("version", || {
             charts::check_versions(&root(), &version)?;
             if dry {
@@ -107,6 +110,8 @@ impl Release {
             }
             let tags = git(&["tag", "--points-at", "HEAD"])?;
             check_tag(&tags, &version)?;
+            let tag = format!("v{version}");
+            ensure!(!remote.is_published(&tag)?, "{tag} is published, and what is published stays as it is: raise the version");
             let changes = git(&["status", "--porcelain"])?;
             ensure!(
                 changes.is_empty(),
@@ -119,7 +124,7 @@ impl Release {
         let registry = registry(std::env::var(REGISTRY).ok(), dry)?;
         let dist = target_dir()?.join("dist").join(&version);
         std::fs::create_dir_all(&dist)?;
-        Ok(Self { version, registry, dist, notes, remote })
+        Ok(Self { version, registry, dist, notes, commit, remote })
     }
 
     /// Leaves nothing of an earlier attempt among what is published.
@@ -158,6 +163,8 @@ fn publish(release: &Release, packages: &[PathBuf]) -> Result<()> {
     let tag = format!("v{}", release.version);
     let mut page = Command::new("gh");
     page.args(["release", "create", &tag, "--verify-tag", "--title", &tag, "--notes-file"]).arg(&notes);
+    // What has a part behind a hyphen comes before the version (Semantic Versioning 2.0.0, point 9), and is nobody's latest.
+    page.args(release.version.contains('-').then_some("--prerelease"));
     page.args(artefacts::files(&release.dist)?.into_iter().filter(|file| file != &notes && file != &bundle));
     if !remote.is_dry() {
         page.arg(&bundle);

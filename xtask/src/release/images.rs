@@ -12,21 +12,17 @@ use crate::machine::Skips;
 use crate::run::{run, step};
 use crate::workspace::target_dir;
 
+/// What their list calls the commit that they were made of.
+const COMMIT: &str = "commit";
+
 /// Builds the images for this machine's architecture unless they are there, keeps them as archives and pushes them, named after the architecture.
 pub(super) fn make(release: &Release, are_built: bool) -> Result<()> {
     let Release { version, remote, dist, .. } = release;
-    for Part { name: part, .. } in PARTS {
-        let published = format!("{}:{version}", release.repository(part));
-        ensure!(
-            !remote.has(&published),
-            "{published} is published already, and what is published stays as it is: raise the version"
-        );
-    }
     if !are_built {
         step("images", || image::build(&image::Asked::default(), &Skips::default()))?;
     }
     let arch = architecture()?;
-    let mut pushed = serde_json::Map::new();
+    let mut pushed = serde_json::Map::from_iter([(COMMIT.to_owned(), release.commit.as_str().into())]);
     for Part { name: part, .. } in PARTS {
         let local = format!("{part}:{version}");
         materials(release, part, arch)?;
@@ -51,6 +47,9 @@ pub(super) fn make(release: &Release, are_built: bool) -> Result<()> {
 pub(super) fn join(release: &Release, predicate: &Path) -> Result<()> {
     let Release { version, remote, dist, .. } = release;
     let pushed = pushed(dist)?;
+    for (arch, of) in &pushed {
+        check_commit(arch, of, &release.commit)?;
+    }
     for Part { name: part, .. } in PARTS {
         let repository = release.repository(part);
         for (arch, digests) in &pushed {
@@ -112,6 +111,13 @@ fn digest_of<'a>(digests: &'a Value, part: &str) -> Result<&'a str> {
     digests[part].as_str().with_context(|| format!("no digest of {part} was noted when it was pushed"))
 }
 
+/// What is signed as made of a commit was made of it.
+fn check_commit(arch: &str, pushed: &Value, commit: &str) -> Result<()> {
+    let of = pushed[COMMIT].as_str().unwrap_or_default();
+    ensure!(of == commit, "the images for {arch} were made of {of:?}, and this is {commit}: run the stage `images` anew");
+    Ok(())
+}
+
 fn pushed_file(arch: &str) -> String {
     format!("pushed-{arch}.json")
 }
@@ -159,6 +165,14 @@ mod tests {
         assert_eq!(repo_digest(said, "ghcr.io/a/postern-server").expect("there"), "sha256:bb");
         assert!(repo_digest("[]", "ghcr.io/a/postern-server").is_err());
         assert!(repo_digest(r#"["ghcr.io/a/postern-server-old@sha256:aa"]"#, "ghcr.io/a/postern-server").is_err());
+    }
+
+    #[test]
+    fn images_of_another_commit_are_not_signed_as_if_they_were_of_this_one() {
+        let pushed = serde_json::json!({"commit": "aa", "postern-server": "sha256:bb"});
+        assert!(check_commit("arm64", &pushed, "aa").is_ok());
+        assert!(check_commit("arm64", &pushed, "ab").is_err());
+        assert!(check_commit("arm64", &serde_json::json!({}), "aa").is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::run::{line, run, works};
+use crate::run::{line, run};
 
 /// What a dry run has in the place of what only a registry knows.
 const UNKNOWN: &str = "sha256:KNOWN-ONCE-IT-IS-PUSHED";
@@ -46,8 +46,15 @@ impl Remote {
         eprintln!("{} {}    # {why}", if self.dry { "would run:" } else { "+" }, line(command));
     }
 
-    /// Whether a registry has `image`; a dry run asks none.
-    pub(super) fn has(&self, image: &str) -> bool {
-        !self.dry && works("docker", &["buildx", "imagetools", "inspect", image])
+    /// Whether the release of `tag` has its page, which comes last: without it an attempt that broke off may be repeated.
+    pub(super) fn is_published(&self, tag: &str) -> Result<bool> {
+        if self.dry {
+            return Ok(false);
+        }
+        let mut ask = Command::new("gh");
+        let Output { status, stderr, .. } = ask.args(["release", "view", tag]).output().with_context(|| line(&ask))?;
+        let complaint = String::from_utf8_lossy(&stderr);
+        ensure!(status.success() || complaint.contains("release not found"), "{}: {}", line(&ask), complaint.trim());
+        Ok(status.success())
     }
 }
