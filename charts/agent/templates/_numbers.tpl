@@ -10,28 +10,38 @@
 {{- ceil $total | int }}
 {{- end }}
 
-{{/* MiB of the memory limit; empty where there is none, or none that is a plain number of bytes, Ki, Mi or Gi. */}}
-{{- define "postern-agent.memoryMiB" -}}
-{{- $limit := (.Values.resources | default dict).limits | default dict | toJson | fromJson }}
-{{- $text := $limit.memory | toString }}
-{{- $number := regexFind "^[0-9]+" $text | int64 }}
-{{- if regexMatch "^[0-9]+Gi?$" $text }}{{ mul $number 1024 }}
-{{- else if regexMatch "^[0-9]+Mi?$" $text }}{{ $number }}
-{{- else if regexMatch "^[0-9]+Ki$" $text }}{{ div $number 1024 }}
-{{- else if regexMatch "^[0-9]{7,}$" $text }}{{ div $number 1048576 }}
+{{/* Bytes of a size such as 512Mi, 0.5G, 536870912 or 64MiB; empty where it is none. */}}
+{{- define "postern-agent.bytes" -}}
+{{- $text := ternary . (toString (int64 .)) (kindIs "string" .) }}
+{{- if regexMatch "^[0-9]+([.][0-9]+)?(([KMGT]i)B?|[kMGT])?$" $text }}
+{{- $number := regexFind "^[0-9.]+" $text | float64 }}
+{{- $unit := regexFind "[A-Za-z]+$" $text | trimSuffix "B" }}
+{{- $binary := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- $factor := get (merge $binary (dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000)) $unit }}
+{{- mulf $number $factor | floor | int64 }}
 {{- end }}
 {{- end }}
 
-{{/* Budgets that fit into the memory limit: half of it for bytes on their way, the rest for everything else. */}}
+{{/* MiB of the memory limit; empty where there is none. */}}
+{{- define "postern-agent.memoryMiB" -}}
+{{- $limits := (.Values.resources | default dict).limits | default dict }}
+{{- if $limits.memory }}
+{{- $bytes := include "postern-agent.bytes" $limits.memory }}
+{{- if $bytes }}{{ div (int64 $bytes) 1048576 }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Budgets that fit into the memory limit: half of it for bytes on their way, the rest for everything else. One tunnel cannot have more than all. */}}
 {{- define "postern-agent.budgetArgs" -}}
 {{- $memory := include "postern-agent.memoryMiB" . }}
-{{- if .Values.processBudget }}
-- --process-budget={{ .Values.processBudget }}
-{{- else if $memory }}
-{{- $half := div (int64 $memory) 2 }}
-- --process-budget={{ $half }}MiB
-{{- if lt $half 64 }}
-- --session-budget={{ $half }}MiB
+{{- $budget := .Values.processBudget }}
+{{- if and (not $budget) $memory }}
+{{- $budget = printf "%dMiB" (div (int64 $memory) 2) }}
+{{- end }}
+{{- if $budget }}
+- --process-budget={{ $budget }}
+{{- if lt (include "postern-agent.bytes" $budget | int64) 67108864 }}
+- --session-budget={{ $budget }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -16,6 +16,8 @@
 {{- end }}
 {{- if include "postern-server.clientCASecret" . }}
 - --tls-client-ca=/tls-client-ca/ca.crt
+{{- end }}
+{{- if include "postern-server.asksCerts" . }}
 - --revoked-certs=/revoked/revoked-certs
 {{- end }}
 {{- if $v.internalTls.certSecret }}
@@ -24,21 +26,24 @@
 {{- end }}
 {{- if $v.internalTls.clientCASecret }}
 - --internal-tls-client-ca=/internal-tls-client-ca/ca.crt
+{{- else if and $v.internalTls.certSecret (include "postern-server.clientCASecret" .) }}
+- --internal-tls-client-ca=/tls-client-ca/ca.crt
 {{- end }}
-{{- if ne $v.internalTls.mode "optional" }}
-- --internal-tls={{ $v.internalTls.mode }}
+{{- $mode := include "postern-server.internalMode" . }}
+{{- if ne $mode "optional" }}
+- --internal-tls={{ $mode }}
 {{- end }}
 {{- if include "postern-server.callersSecret" . }}
 - --callers=/callers/callers.yaml
 {{- end }}
 {{- if $v.rateLimit }}
-- --rate-limit={{ toJson $v.rateLimit }}
+- --rate-limit={{ int64 $v.rateLimit }}
 {{- end }}
 {{- if $v.clusterRateLimit }}
-- --cluster-rate-limit={{ toJson $v.clusterRateLimit }}
+- --cluster-rate-limit={{ int64 $v.clusterRateLimit }}
 {{- end }}
 {{- if $v.callerRateLimit }}
-- --caller-rate-limit={{ toJson $v.callerRateLimit }}
+- --caller-rate-limit={{ int64 $v.callerRateLimit }}
 {{- end }}
 {{- if $v.trustedProxies }}
 - --trusted-proxies={{ join "," $v.trustedProxies }}

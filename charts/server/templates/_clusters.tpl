@@ -3,6 +3,11 @@
 {{- $all := list }}
 {{- range .Values.clusters }}
 {{- $one := pick . "id" "token" "tokens" "certificates" "impersonate" "targetAddr" "alias" }}
+{{- range $key := list "token" "targetAddr" "alias" }}
+{{- if not (get $one $key) }}
+{{- $_ := unset $one $key }}
+{{- end }}
+{{- end }}
 {{- if and $.Values.certManager.enabled $.Values.certManager.agentCertificates (not $one.certificates) }}
 {{- $_ := set $one "certificates" (list (printf "cn:%s" .id)) }}
 {{- end }}

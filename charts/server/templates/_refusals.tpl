@@ -19,7 +19,7 @@
 {{- if not (or $cluster.token $cluster.tokens $v.existingClustersSecret) }}
 {{- $no = append $no (printf "clusters[%d].token: is needed; `postern-server token` makes one" $i) }}
 {{- end }}
-{{- range concat (list $cluster.token) ($cluster.tokens | default list) | compact }}
+{{- range concat (list $cluster.token) ($cluster.tokens | default list) | compact | uniq }}
 {{- if has . $tokens }}
 {{- $no = append $no (printf "clusters[%d].token: another cluster has the same, so nobody could tell their agents apart" $i) }}
 {{- end }}
@@ -38,7 +38,7 @@
 {{- if and $v.tls.enabled (not $tls) }}
 {{- $no = append $no "tls.certSecret: tls.enabled needs the name of a Secret with tls.crt and tls.key, or certManager.enabled" }}
 {{- end }}
-{{- if eq $v.internalTls.mode "require" }}
+{{- if eq (include "postern-server.internalMode" .) "require" }}
 {{- if not (include "postern-server.internalTls" .) }}
 {{- $no = append $no "internalTls.mode: require needs a certificate: set tls.enabled and tls.certSecret, or internalTls.certSecret" }}
 {{- end }}
@@ -58,7 +58,7 @@
 {{- if and $v.certManager.agentCertificates (not (include "postern-server.clientCASecret" .)) }}
 {{- $no = append $no "certManager.agentCertificates: needs certManager.enabled, and certManager.clientAuth or tls.clientCASecret" }}
 {{- end }}
-{{- if and $v.certManager.argocdCertificate (not $v.certManager.enabled) }}
+{{- if and (eq (toString $v.certManager.argocdCertificate) "true") (not $v.certManager.enabled) }}
 {{- $no = append $no "certManager.argocdCertificate: needs certManager.enabled" }}
 {{- end }}
 {{- if and $v.ingress.enabled (not $v.ingress.hosts) }}
@@ -77,6 +77,9 @@
 {{- end }}
 {{- if and $v.audit.stdout $v.audit.existingClaim }}
 {{- $no = append $no "audit.existingClaim: audit.stdout writes no file; give one of them" }}
+{{- end }}
+{{- range $part := list "Certificates" "Ways" "Limits" }}
+{{- $no = concat $no (include (printf "postern-server.refusalsOf%s" $part) $ | splitList "\n" | compact) }}
 {{- end }}
 {{- if $no }}
 {{- fail (printf "\n  %s" (join "\n  " $no)) }}
