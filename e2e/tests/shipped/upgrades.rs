@@ -9,8 +9,9 @@ use serde_json::json;
 use crate::Stage;
 use crate::contact::state;
 
-/// For a pod to end after its grace (leave, drain and ten seconds more), on a busy machine.
-const GONE_MAX: Duration = Duration::from_secs(100);
+/// For a pod to be no more: its grace (leave, drain and ten seconds more) is under half a minute, and a kubelet on a busy machine has
+/// been seen to take two more before it has taken its volumes away.
+const GONE_MAX: Duration = Duration::from_secs(240);
 
 /// For what happens within a second or two.
 const SOON: Duration = Duration::from_secs(30);
@@ -88,7 +89,7 @@ fn uninstall(shipped: &mut Shipped) -> Result<()> {
     shipped.stop_caller()?;
     let places = [(&shipped.edge, AGENT, &shipped.before.1), (&shipped.hub, SERVER, &shipped.before.0)];
     for (place, release, _) in places {
-        place.helm(&["uninstall", release, "--wait", "--timeout", "90s"])?;
+        place.helm(&["uninstall", release])?;
     }
     for (place, release, before) in places {
         let mut left = Vec::new();
