@@ -36,6 +36,10 @@ fn one(case: &Value) -> Result<Problems> {
         args.extend(["--values".into(), file.into()]);
     }
     args.extend(strings("set").flat_map(|set| ["--set".into(), set.into()]));
+    args.extend(strings("strings").flat_map(|set| ["--set-string".into(), set.into()]));
+    // The last one counts.
+    let kubernetes = case.get("kubernetes").and_then(Value::as_str);
+    args.extend(kubernetes.into_iter().flat_map(|version| ["--kube-version".into(), version.into()]));
     args.extend(strings("apis").flat_map(|api| ["--api-versions".into(), api.into()]));
     let text = match helm::template(chart, &args)? {
         Ok(text) => text,
