@@ -15,8 +15,8 @@
 {{- end }}
 
 {{- define "postern-agent.releaseLabels" -}}
-app.kubernetes.io/name: {{ include "postern-agent.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "postern-agent.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* What selects the agent's pods, and not those of `helm test`. */}}
@@ -28,8 +28,18 @@ app.kubernetes.io/component: agent
 {{- define "postern-agent.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "postern-agent.releaseLabels" . }}
-app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | regexFind "^[^@]*" | trunc 63 | trimAll "-._" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{/* The Job of `helm test`. */}}
+{{- define "postern-agent.testName" -}}
+{{- include "postern-agent.fullname" . | trunc 58 | trimSuffix "-" }}-test
+{{- end }}
+
+{{/* The name of what lies beside the objects of other releases, outside of this one's namespace or in none. */}}
+{{- define "postern-agent.farName" -}}
+{{- .Release.Namespace }}-{{ include "postern-agent.fullname" . }}
 {{- end }}
 
 {{- define "postern-agent.serviceAccountName" -}}

@@ -84,7 +84,7 @@
   mountPath: /token
   readOnly: true
 - name: service-account
-  mountPath: {{ dir $v.saTokenPath }}
+  mountPath: {{ dir $v.saTokenPath | quote }}
   readOnly: true
 {{- if $v.tls.serverCASecret }}
 - name: tls-server-ca
@@ -120,14 +120,14 @@
 
 {{/* A volume with some keys of a Secret, each as a file of its name. */}}
 {{- define "postern-agent.secretVolume" -}}
-- name: {{ .name }}
+- name: {{ .name | quote }}
   secret:
-    secretName: {{ .secret }}
+    secretName: {{ .secret | quote }}
     defaultMode: 0440
     items:
       {{- range .keys }}
       - key: {{ . }}
-        path: {{ . }}
+        path: {{ . | quote }}
       {{- end }}
 {{- end }}
 
@@ -141,10 +141,10 @@
     defaultMode: 0440
     sources:
       - serviceAccountToken:
-          path: {{ base $v.saTokenPath }}
+          path: {{ base $v.saTokenPath | quote }}
           expirationSeconds: {{ int $v.saToken.expirationSeconds }}
           {{- with $v.saToken.audience }}
-          audience: {{ . }}
+          audience: {{ . | quote }}
           {{- end }}
       - configMap:
           name: kube-root-ca.crt
@@ -171,7 +171,7 @@
 {{- if $v.guard.enabled }}
 - name: guard
   configMap:
-    name: {{ include "postern-agent.fullname" . }}-guard
+    name: "{{ include "postern-agent.fullname" . }}-guard"
 {{- end }}
 {{- if and $v.otlp.endpoint $v.otlp.caSecret }}
 {{ include "postern-agent.secretVolume" (dict "name" "otlp-ca" "secret" $v.otlp.caSecret "keys" (list "ca.crt")) }}

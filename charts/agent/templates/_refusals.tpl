@@ -34,6 +34,40 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if $v.rbac.create }}
+{{- if and (not $v.serviceAccount.create) (not $v.serviceAccount.name) }}
+{{- $no = append $no "serviceAccount.name: is needed without serviceAccount.create: rbac.create gives the account rights, and whoever runs as default must not have them" }}
+{{- end }}
+{{- if or (not $v.rbac.clusterWide) (and (eq $v.rbac.preset "namespaced") (not $rules)) }}
+{{- range $i, $rule := $v.rbac.extraRules }}
+{{- if $rule.nonResourceURLs }}
+{{- $no = append $no (printf "rbac.extraRules[%d].nonResourceURLs: belong to no namespace; leave them out, or use rbac.clusterWide and another preset" $i) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- else if $v.rbac.extraRules }}
+{{- $no = append $no "rbac.extraRules: has no effect without rbac.create" }}
+{{- end }}
+{{- with $v.keepalive }}
+{{- $number := regexFind "^[0-9]+" . | int }}
+{{- $silent := ternary $number (mul $number 1000) (hasSuffix "ms" .) | int }}
+{{- if or (lt $silent 1000) (gt $silent 8000) }}
+{{- $no = append $no (printf "keepalive: %s is not 1s to 8s" .) }}
+{{- end }}
+{{- end }}
+{{- if and $v.audit.enabled (not $v.audit.stdout) }}
+{{- $max := include "postern-agent.bytes" $v.audit.fileMax | int64 }}
+{{- if lt $max 65536 }}
+{{- $no = append $no (printf "audit.fileMax: %s is less than 64KiB" $v.audit.fileMax) }}
+{{- end }}
+{{- if not $v.audit.existingClaim }}
+{{- if eq (int $v.audit.files) 0 }}
+{{- $no = append $no "audit.files: 0 keeps every file, and the pod is evicted once they reach audit.sizeLimit: set a number, or audit.existingClaim" }}
+{{- else if gt (mul $max (add1 (int64 $v.audit.files))) (include "postern-agent.bytes" $v.audit.sizeLimit | int64) }}
+{{- $no = append $no (printf "audit.sizeLimit: %d files of audit.fileMax %s and the one that is written are more than %s, at which the pod is evicted: raise it, or lower audit.files" (int $v.audit.files) $v.audit.fileMax $v.audit.sizeLimit) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and $v.guard.policy (not $v.guard.enabled) }}
 {{- $no = append $no "guard.enabled: guard.policy has no effect without it" }}
 {{- end }}

@@ -12,8 +12,9 @@
   verbs: ["*"]
 {{- end }}
 {{- else if eq $v.rbac.preset "argocd" }}
-# All that Argo CD does with objects, of any kind since it deploys any kind. Without impersonate, escalate and bind nobody can make
-# more of it by way of RBAC.
+# All that Argo CD does with objects, of any kind since it deploys any kind. RBAC itself lets nobody grant what they may not do: so
+# what is deployed cannot bind cluster-admin or another role with "*" (rbac.extraRules may allow escalate and bind). It is no wall
+# around a Secret or an account: who may create pods acts as any account of their namespace, and so does who may create a token.
 - apiGroups: ["*"]
   resources: ["*"]
   verbs: [get, list, watch, create, update, patch, delete, deletecollection]
@@ -42,5 +43,8 @@
   verbs: [get, list, watch]
 - nonResourceURLs: ["*"]
   verbs: [get]
+{{- end }}
+{{- with $v.rbac.extraRules }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}

@@ -58,7 +58,7 @@ fn described(schema: &Value, path: &str, problems: &mut Problems) {
     for (key, property) in properties {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         // What a rule of RBAC has is not ours to explain.
-        let foreign = path.starts_with("rbac.rules[].");
+        let foreign = ["rbac.rules[].", "rbac.extraRules[]."].iter().any(|rules| path.starts_with(rules));
         if !foreign && property["description"].as_str().is_none_or(str::is_empty) {
             problems.push(format!("{path}: values.schema.json does not say what it means"));
         }
