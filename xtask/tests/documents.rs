@@ -82,8 +82,8 @@ fn the_readme_can_be_typed_from_top_to_bottom() {
     for expected in [
         "hub.example.com",
         "--argocd-client-cert=",
-        "secretName: postern-ca",
-        "secretName: postern-client-tls",
+        "secretName: \"postern-ca\"",
+        "secretName: \"postern-client-tls\"",
         "--server=wss://hub.example.com:8443/connect",
     ] {
         assert!(rendered.contains(expected), "no {expected} is rendered");
@@ -108,7 +108,7 @@ fn upgrading_and_migrating_can_be_typed() {
     place.type_in(&blocks(&read("UPGRADING.md"), "sh"));
     place.type_in(&blocks(&read("charts/MIGRATION.md"), "sh"));
     assert_eq!(place.text("installed"), "postern-server\npostern-agent\nproxy-server\npostern-agent\nproxy-server\n");
-    for name in ["-internal", "-cluster-staging"].map(|end| format!("  name: {OLD_NAME}{end}\n")) {
+    for name in ["-internal", "-cluster-staging"].map(|end| format!("  name: \"{OLD_NAME}{end}\"\n")) {
         assert!(place.text("rendered.yaml").contains(&name), "nothing has the {name} that it had");
     }
     // Secrets are handed over to the hub by the name that the chart gives it.
