@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::objects::{documents, list, word};
-use super::{CHARTS, Problems, golden, scratch};
+use super::{CHARTS, Problems, field, golden, scratch};
 use crate::workspace::bin_dir;
 
 /// What a program says of a file that is not there.
@@ -22,19 +22,23 @@ pub(crate) fn are_there() -> bool {
 }
 
 pub(crate) fn check() -> Result<Problems> {
-    let mut problems = Problems::new();
+    let mut all = field::renderings()?;
     for case in golden::cases()? {
-        let objects = documents(&case.known()?)?;
+        all.push((case.chart, format!("{}/{}", case.chart, case.name), case.known()?));
+    }
+    let mut problems = Problems::new();
+    for (chart, name, text) in all {
+        let objects = documents(&text)?;
         for pod in objects.iter().filter(|object| object["kind"] == "Deployment") {
             let container = &pod["spec"]["template"]["spec"]["containers"][0];
             let mounts: Vec<&str> = list(&container["volumeMounts"]).map(|mount| word(&mount["mountPath"])).collect();
             let args = with_files(container, &files(&objects))?;
-            let told = told(case.chart, &args)?;
+            let told = told(chart, &args)?;
             // A missing CA counts as none.
             let has_ca = args.iter().any(|arg| arg.starts_with("--tls-client-ca="));
             let follows = |line: &str| has_ca && line.contains("needs --tls-client-ca");
             let found = told.lines().filter(|line| !follows(line)).filter_map(|line| mistake(line, &mounts));
-            problems.extend(found.map(|line| format!("{}/{}: {line}", case.chart, case.name)));
+            problems.extend(found.map(|line| format!("{name}: {line}")));
         }
     }
     Ok(problems)
