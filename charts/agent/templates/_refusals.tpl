@@ -48,6 +48,9 @@
 {{- else if $v.rbac.extraRules }}
 {{- $no = append $no "rbac.extraRules: has no effect without rbac.create" }}
 {{- end }}
+{{- if and $v.otlp.caSecret (hasPrefix "http://" ($v.otlp.endpoint | default "")) }}
+{{- $no = append $no "otlp.caSecret: a collector at http:// shows no certificate: write https:// in otlp.endpoint, or leave it empty" }}
+{{- end }}
 {{- with $v.keepalive }}
 {{- $number := regexFind "^[0-9]+" . | int }}
 {{- $silent := ternary $number (mul $number 1000) (hasSuffix "ms" .) | int }}

@@ -2,7 +2,13 @@
 {{- define "postern-server.refusalsOfLimits" -}}
 {{- $v := .Values }}
 {{- $rule := "^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$" }}
-{{- range $i, $cluster := $v.clusters }}
+{{- /* What a Secret of somebody else says of them is not seen here. */}}
+{{- range $i, $cluster := ternary list ($v.clusters | default list) (not (empty $v.existingClustersSecret)) }}
+{{- range concat (list $cluster.token) ($cluster.tokens | default list) | compact }}
+{{- if and (hasPrefix "sha256:" .) (not (regexMatch "^sha256:[0-9a-fA-F]{64}$" .)) }}
+clusters[{{ $i }}].token: behind sha256: stand the 64 hexadecimal digits of the token's SHA-256; `postern-server token` prints both
+{{- end }}
+{{- end }}
 {{- if $cluster.alias }}
 {{- if not (regexMatch $rule $cluster.alias) }}
 clusters[{{ $i }}].alias: {{ quote $cluster.alias }} is not 1-63 of a-z, 0-9, . and -, alphanumeric at each end
@@ -15,6 +21,15 @@ clusters[{{ $i }}].id: {{ quote $cluster.id }} is not 1-63 of a-z, 0-9, . and -,
 {{- if not (or $caller.tokens $caller.certificates $caller.networks) }}
 callers[{{ $i }}]: has no tokens, certificates or networks by which it could be known
 {{- end }}
+{{- end }}
+{{- if and (has "direct" ($v.trustedProxies | default list)) (gt (len $v.trustedProxies) 1) }}
+trustedProxies: direct says that there are none: give it alone, or leave it out
+{{- end }}
+{{- if and $v.connectionsPerAddress (not $v.trustedProxies) }}
+connectionsPerAddress: needs trustedProxies, since every connection may come from a load balancer: name those, or direct
+{{- end }}
+{{- if and $v.otlp.caSecret (hasPrefix "http://" ($v.otlp.endpoint | default "")) }}
+otlp.caSecret: a collector at http:// shows no certificate: write https:// in otlp.endpoint, or leave it empty
 {{- end }}
 {{- if $v.argocd.managed }}
 {{- $skip := include "postern-server.seconds" $v.argocd.skipAfter | int }}
