@@ -118,11 +118,11 @@ pub(crate) fn api_tls(config: &ArgoCdConfig, host: &Host) -> Result<Option<Clien
 }
 
 impl Registration {
-    /// Keeps them until the drain starts: what is written then is the successor's business.
-    pub(crate) async fn run(&self, mut drain: Drain) {
+    /// Keeps them until the process is `asked` to end: what is written from then on is the successor's business.
+    pub(crate) async fn run(&self, mut asked: Drain) {
         tokio::select! {
             biased;
-            () = drain.started() => {}
+            () = asked.started() => {}
             () = self.keep() => {}
         }
     }
@@ -308,14 +308,17 @@ impl Registration {
 
     /// The clusters that Argo CD leaves alone because of us.
     fn skipped<'a>(&'a self, memory: &'a Memory) -> impl Iterator<Item = &'a str> {
-        let skipped = memory.found.iter().filter(|found| found.annotations.contains_key(SKIPPED_SINCE));
+        // What is being deleted is not written any more, and so never given back.
+        let skipped = memory.found.iter().filter(|found| found.annotations.contains_key(SKIPPED_SINCE) && !found.is_ending);
         skipped.filter_map(|found| found.cluster_of(&self.config.hub))
     }
 
     fn next_look(&self, memory: &Memory, next_removal: Option<Duration>) -> Instant {
         let list = memory.listed_at.map_or_else(Instant::now, |at| at + LIST_INTERVAL);
         let removal = next_removal.map(|left| Instant::now() + left.max(SETTLE));
-        memory.returns.values().copied().chain(removal).chain([list]).min().unwrap_or(list)
+        let next = memory.returns.values().copied().chain(removal).chain([list]).min().unwrap_or(list);
+        // Whatever is overdue because it could not be done: nothing is looked at without a pause.
+        next.max(Instant::now() + SETTLE)
     }
 
     fn is_well(&self, memory: &mut Memory) {

@@ -175,7 +175,7 @@ impl Server {
         };
         let registration = async {
             if let Some(registration) = &self.registration {
-                registration.run(drain()).await;
+                registration.run(self.asked.clone()).await;
             }
         };
         tokio::select! {

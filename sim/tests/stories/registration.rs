@@ -318,6 +318,43 @@ fn certificates_are_followed_and_what_does_not_fit_is_given_to_nobody() {
 }
 
 #[test]
+fn a_server_that_leaves_writes_nothing_over_what_its_successor_wrote() {
+    let world = two_clusters().hub(|hub| hub.registers(|_| {}).with(|config| config.leave = secs(30)));
+    world.version_1(Nothing(AGENTS_ALIKE), Nothing(REGISTERS_NOBODY)).tell(async |s: Story| {
+        registered(&s, &["edge-1", "edge-2"]).await?;
+        // Its next list falls into the time in which it leaves.
+        s.pass(secs(50)).await;
+        s.drain("hub/server");
+        edit(&s, "postern-cluster-edge-1", |secret| secret["data"]["server"] = "aHR0cHM6Ly9uZXc=".into());
+        holds(&s, secs(40), "its successor's URL stands", || data(&s, "edge-1", "server") == "https://new").await
+    });
+}
+
+#[test]
+fn a_skipped_secret_that_a_finalizer_holds_keeps_nobody_at_work_when_its_agent_returns() {
+    let world = two_clusters().hub(|hub| hub.registers(|argocd| argocd.skip_after = Some(minutes(2))));
+    world.version_1(Nothing(AGENTS_ALIKE), Nothing(REGISTERS_NOBODY)).tell(async |s: Story| {
+        registered(&s, &["edge-1", "edge-2"]).await?;
+        s.crash("edge-1/agent");
+        within(&s, minutes(5), "it is skipped", || is_skipped(&s, "edge-1")).await?;
+        edit(&s, "postern-cluster-edge-1", |secret| {
+            secret["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+            secret["metadata"]["finalizers"] = json!(["example.com/hold"]);
+        });
+        s.pass(LISTED).await;
+        let n = n_writes(&s);
+        s.restart("edge-1/agent");
+        // A loop without a pause would not let this time pass.
+        s.pass(minutes(5)).await;
+        ensure!(n_writes(&s) == n && is_skipped(&s, "edge-1"), "whoever deletes it has it: {:?}", of(&s, "edge-1"));
+        s.api("hub").delete("secrets", "argocd", "postern-cluster-edge-1");
+        s.until("it is made anew, for Argo CD to work with", || of(&s, "edge-1").is_some()).within(LISTED).await?;
+        ensure!(!is_skipped(&s, "edge-1"));
+        Ok(())
+    });
+}
+
+#[test]
 fn nothing_is_written_once_a_drain_has_begun() {
     two_clusters().version_1(Nothing(AGENTS_ALIKE), Nothing(REGISTERS_NOBODY)).tell(async |s: Story| {
         registered(&s, &["edge-1", "edge-2"]).await?;
