@@ -6,10 +6,14 @@
 mod account;
 mod api;
 mod material;
+mod memory;
 mod plan;
+mod returns;
 pub(crate) mod secret;
+mod setbacks;
+mod writes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +32,10 @@ use crate::roster::Roster;
 pub(crate) use account::{Account, METRICS};
 use api::{Api, ApiError, Session};
 use material::Material;
-use plan::{Action, Standing, Target, Wanted};
-use secret::{Found, SKIPPED_SINCE};
+use memory::Memory;
+use plan::{Action, Plan, Standing, Target, Wanted};
+use secret::{ConfigDigest, Found};
+use setbacks::Why;
 
 /// What the reference says of it.
 pub(crate) const CHAPTER: &str = include_str!("argocd/chapter.md");
@@ -57,29 +63,6 @@ pub(crate) struct Registration {
     registry: Arc<Registry>,
     /// What it has come to.
     pub(crate) account: Account,
-}
-
-/// What is remembered from one look to the next.
-#[derive(Default)]
-struct Memory {
-    /// What was there when it was listed, with what was written since.
-    found: Vec<Found>,
-    listed_at: Option<Instant>,
-    /// Names that somebody else has, and whose they are.
-    taken: BTreeMap<String, String>,
-    /// When a cluster that is back is given back to Argo CD.
-    returns: BTreeMap<String, Instant>,
-    /// What is wrong, if anything is.
-    failing: Option<(&'static str, u16)>,
-}
-
-/// Who has a name that is needed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Holder {
-    Nobody,
-    /// The cluster's own Secret, which was not listed yet.
-    Ours,
-    Others,
 }
 
 /// The registration that is configured, if one is.
@@ -146,6 +129,7 @@ impl Registration {
                     }
                 }
                 Err(error) => {
+                    memory.returns.redraw();
                     self.is_failing(&mut memory, &error);
                     tokio::time::sleep(backoff.next(self.host.chance())).await;
                 }
@@ -163,106 +147,27 @@ impl Registration {
                 memory.found = listed.into_iter().filter_map(Found::of).collect();
                 memory.listed_at = Some(Instant::now());
             }
-            let standings = self.standings(memory);
+            let absences = self.registry.absences().into_iter().map(|(cluster, absent)| (cluster.to_string(), absent)).collect();
+            let standings = memory.returns.standings(absences, &memory.found, &self.config, &self.host);
             let wanted = self.wanted();
             let standing = |cluster: &str| standings.get(cluster).copied().unwrap_or(Standing::Keep);
             let mut plan = plan::plan(&wanted, &memory.found, &standing, self.now());
-            let actions = std::mem::take(&mut plan.actions);
+            let mut actions = std::mem::take(&mut plan.actions);
             memory.taken.retain(|name, _| actions.iter().any(|action| action.is_creation() && action.name() == name));
+            memory.setbacks.settle(&mut actions);
             self.account.tell(&plan, memory.taken.len());
-            if !self.carry_out(&actions, is_fresh, &mut session, memory).await? {
+            if let Some(written) = self.carry_out(&actions, is_fresh, &mut session, memory).await? {
                 // What is there is counted as it is after what was done.
-                let after = plan::plan(&wanted, &memory.found, &standing, self.now());
+                let mut after = plan::plan(&wanted, &memory.found, &standing, self.now());
                 self.account.tell(&after, memory.taken.len());
-                return Ok(self.next_look(memory, after.next_removal));
+                memory.setbacks.settle(&mut after.actions);
+                self.find_bent(&written, &after, &wanted, memory);
+                return Ok(self.next_look(memory, &after));
             }
             memory.listed_at = None;
         }
         let text = "somebody else writes the same Secrets all the time".to_owned();
         Err(ApiError::Refused { verb: "every write", code: StatusCode::CONFLICT, text })
-    }
-
-    /// Writes; whether something was found to be other than it was thought, so that all must be read again.
-    async fn carry_out(
-        &self,
-        actions: &[Action],
-        is_fresh: bool,
-        session: &mut Option<Session>,
-        memory: &mut Memory,
-    ) -> Result<bool, ApiError> {
-        let (mut is_stale, mut refused) = (false, None);
-        for action in actions {
-            // Who has a name is asked as often as the Secrets are listed.
-            if action.is_creation() && memory.taken.contains_key(action.name()) && !is_fresh {
-                continue;
-            }
-            let session = self.session(session).await?;
-            match self.write(action, session, memory).await {
-                Ok(is_done) => is_stale |= !is_done,
-                Err(error) if error.is_of_one() => refused = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        match refused {
-            // One that is refused keeps none of the others from being written.
-            Some(error) if !is_stale => Err(error),
-            Some(_) | None => Ok(is_stale),
-        }
-    }
-
-    /// Carries one write out. False when it was made for a Secret that is another now.
-    async fn write(&self, action: &Action, session: &mut Session, memory: &mut Memory) -> Result<bool, ApiError> {
-        if let Action::Create { name, cluster, .. } = action
-            && memory.taken.contains_key(name)
-        {
-            match self.holder(name, cluster, session, memory).await? {
-                Holder::Nobody => {}
-                Holder::Ours => return Ok(false),
-                Holder::Others => return Ok(true),
-            }
-        }
-        match (session.write(action).await, action) {
-            (Ok(secret), _) => {
-                memory.found.retain(|found| found.name != action.name());
-                memory.found.extend(secret.and_then(Found::of));
-                self.account.wrote(action);
-                tracing::info!(secret = action.name(), "{}", action.told());
-                Ok(true)
-            }
-            (Err(error), Action::Create { name, cluster, .. }) if error.is(StatusCode::CONFLICT) => {
-                Ok(self.holder(name, cluster, session, memory).await? == Holder::Others)
-            }
-            (Err(error), Action::Patch { .. } | Action::Delete { .. })
-                if error.is(StatusCode::CONFLICT) || error.is(StatusCode::NOT_FOUND) =>
-            {
-                Ok(false)
-            }
-            (Err(error), _) => Err(error),
-        }
-    }
-
-    /// Looks who has a name that a cluster's Secret needs, and tells it once of others.
-    async fn holder(&self, name: &str, cluster: &str, session: &mut Session, memory: &mut Memory) -> Result<Holder, ApiError> {
-        let there = session.get(name).await?.and_then(Found::of);
-        let owner = match &there {
-            Some(there) if there.cluster_of(&self.config.hub) != Some(cluster) => there.owner(&self.config.hub),
-            there => {
-                memory.taken.remove(name);
-                return Ok(if there.is_some() { Holder::Ours } else { Holder::Nobody });
-            }
-        };
-        if memory.taken.get(name) != Some(&owner) {
-            let cure = "delete or rename it, and the cluster is registered within a minute";
-            tracing::warn!(
-                cluster,
-                secret = name,
-                owner,
-                cure,
-                "a cluster is not registered in Argo CD: its Secret's name is taken"
-            );
-            memory.taken.insert(name.to_owned(), owner);
-        }
-        Ok(Holder::Others)
     }
 
     async fn session<'a>(&self, session: &'a mut Option<Session>) -> Result<&'a mut Session, ApiError> {
@@ -284,46 +189,38 @@ impl Registration {
         Wanted { hub: self.config.hub.clone(), config, digest, clusters, retention: self.config.retention }
     }
 
-    /// How clusters stand, with a moment drawn for each that is back.
-    fn standings(&self, memory: &mut Memory) -> BTreeMap<String, Standing> {
-        let now = Instant::now();
-        let skipped: BTreeSet<_> = self.skipped(memory).map(str::to_owned).collect();
-        memory.returns.retain(|cluster, _| skipped.contains(cluster));
-        let mut standing = |cluster: &str, absent: Option<Duration>| match (absent, self.config.skip_after) {
-            (None, _) if !skipped.contains(cluster) => Standing::Keep,
-            (None, _) => {
-                let share = (self.host.chance() >> 11) as f64 / (1u64 << 53) as f64;
-                let drawn = now + self.config.return_spread.mul_f64(share);
-                let due = *memory.returns.entry(cluster.to_owned()).or_insert(drawn);
-                if now >= due { Standing::Lift } else { Standing::Keep }
-            }
-            (Some(absent), skip_after) => {
-                memory.returns.remove(cluster);
-                if skip_after.is_some_and(|max| absent >= max) { Standing::Skip } else { Standing::Keep }
-            }
-        };
-        let absences = self.registry.absences().into_iter();
-        absences.map(|(cluster, absent)| (cluster.to_string(), standing(cluster.as_str(), absent))).collect()
-    }
-
-    /// The clusters that Argo CD leaves alone because of us.
-    fn skipped<'a>(&'a self, memory: &'a Memory) -> impl Iterator<Item = &'a str> {
-        // What is being deleted is not written any more, and so never given back.
-        let skipped = memory.found.iter().filter(|found| found.annotations.contains_key(SKIPPED_SINCE) && !found.is_ending);
-        skipped.filter_map(|found| found.cluster_of(&self.config.hub))
-    }
-
-    fn next_look(&self, memory: &Memory, next_removal: Option<Duration>) -> Instant {
+    fn next_look(&self, memory: &Memory, after: &Plan) -> Instant {
         let list = memory.listed_at.map_or_else(Instant::now, |at| at + LIST_INTERVAL);
-        let removal = next_removal.map(|left| Instant::now() + left.max(SETTLE));
-        let next = memory.returns.values().copied().chain(removal).chain([list]).min().unwrap_or(list);
+        let removal = after.next_removal.map(|left| Instant::now() + left);
+        let is_waited_for = |action: &Action| memory.setbacks.waits(action) || memory.is_taken(action);
+        let more = after.actions.iter().any(|action| !is_waited_for(action)).then(Instant::now);
+        let next = [memory.returns.next(), memory.setbacks.next(), removal, more].into_iter().flatten().chain([list]).min();
         // Whatever is overdue because it could not be done: nothing is looked at without a pause.
-        next.max(Instant::now() + SETTLE)
+        next.unwrap_or(list).max(Instant::now() + SETTLE)
+    }
+
+    /// Tells of those that were `written` and are not as they were written.
+    fn find_bent(&self, written: &BTreeMap<String, ConfigDigest>, after: &Plan, wanted: &Wanted, memory: &mut Memory) {
+        for action in &after.actions {
+            let Some(before) = written.get(action.name()).filter(|_| !memory.is_taken(action)) else { continue };
+            let there = memory.found.iter().find(|found| found.name == action.name());
+            let is_configured =
+                there.and_then(|there| there.cluster_of(&wanted.hub)).is_some_and(|of| wanted.clusters.contains_key(of));
+            // What is configured no longer may have a second thing to be done to it.
+            if (is_configured || action.digest() == *before) && memory.setbacks.add(action, Why::Bent, self.host.chance()) {
+                tracing::warn!(
+                    secret = action.name(),
+                    "registration in Argo CD fails for a Secret: somebody, a webhook perhaps, changes what is written at once; it is tried again, less and less often"
+                );
+            }
+        }
     }
 
     fn is_well(&self, memory: &mut Memory) {
-        self.account.failing(false);
-        if memory.failing.take().is_some() {
+        let (had_failed, had_setbacks) = (memory.failing.take().is_some(), memory.had_setbacks);
+        memory.had_setbacks = !memory.setbacks.is_empty();
+        self.account.failing(memory.had_setbacks);
+        if (had_failed || had_setbacks) && !memory.had_setbacks {
             tracing::info!("registration in Argo CD works again");
         }
     }

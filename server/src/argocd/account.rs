@@ -18,7 +18,7 @@ pub(crate) const METRICS: [(&str, &str, &str); 3] = [
     (
         "argocd_registration_failing",
         "",
-        "With --argocd-namespace: 1 while the hub's API server cannot be asked, or refuses a write; the Secrets then stay as they are",
+        "With --argocd-namespace: 1 while the hub's API server cannot be asked, or a write is refused, or changed by somebody else at once; the Secrets in question then stay as they are",
     ),
     ("argocd_secret_writes", "verb", "With --argocd-namespace: Secrets written: create, patch or delete"),
 ];

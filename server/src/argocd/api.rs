@@ -90,9 +90,13 @@ impl ApiError {
         }
     }
 
-    /// Whether it is about one object and says nothing of others.
+    /// Whether it may be about one object and say nothing of others, as a webhook's 500 is.
     pub(super) fn is_of_one(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code.is_client_error() && !matches!(code.as_u16(), 401 | 429))
+        match self {
+            Self::Refused { code, .. } => !matches!(code.as_u16(), 401 | 429),
+            Self::Malformed { .. } => true,
+            Self::Unreachable { .. } | Self::Token { .. } | Self::Broken { .. } => false,
+        }
     }
 
     /// Whether it has the status `code`.

@@ -3,6 +3,7 @@
 //! Nothing here removes a Secret of a cluster that is configured, nor one that is not this hub's, nor one before its time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,11 +13,11 @@ use serde_json::{Map, Value, json};
 
 use super::secret::{
     CLUSTER, ConfigDigest, Found, HUB, MANAGED_BY, PASSED_ANNOTATIONS, PASSED_LABELS, PROGRAM, REMOVED_SINCE, SECRET_TYPE,
-    SKIP_RECONCILE, SKIPPED_SINCE, is_own_annotation, is_own_label, name_of,
+    SKIP_RECONCILE, SKIPPED_SINCE, digest, is_own_annotation, is_own_label, name_of,
 };
 
-/// What Argo CD is to have.
-#[derive(Debug, Clone, Default)]
+/// What Argo CD is to have; with credentials, which nothing prints.
+#[derive(Clone, Default)]
 pub(crate) struct Wanted {
     /// The hub's name: its URL.
     pub(crate) hub: String,
@@ -47,8 +48,8 @@ pub(crate) enum Standing {
     Lift,
 }
 
-/// One write.
-#[derive(Debug, Clone, PartialEq)]
+/// One write; with credentials, which nothing prints.
+#[derive(Clone, PartialEq)]
 pub(crate) enum Action {
     /// Makes what nobody has.
     Create { cluster: String, name: String, secret: Value },
@@ -80,6 +81,23 @@ impl Action {
         }
     }
 
+    /// What it wants, whatever version was there and whatever time it is: two that want the same have the same.
+    pub(crate) fn digest(&self) -> ConfigDigest {
+        let mut wanted = match self {
+            Self::Create { secret, .. } => secret.clone(),
+            Self::Patch { patch, .. } => patch.clone(),
+            Self::Delete { .. } => Value::Null,
+        };
+        if let Some(metadata) = wanted.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+            for key in [SKIPPED_SINCE, REMOVED_SINCE] {
+                let time = metadata.get_mut("annotations").and_then(|annotations| annotations.get_mut(key));
+                time.into_iter().filter(|time| time.is_string()).for_each(|time| *time = "".into());
+            }
+        }
+        digest(format!("{} {wanted}", self.verb()).as_bytes())
+    }
+
     /// What it was, for the log.
     pub(crate) fn told(&self) -> &'static str {
         match self {
@@ -87,6 +105,12 @@ impl Action {
             Self::Patch { .. } => "the Secret of a cluster in Argo CD was brought up to date",
             Self::Delete { .. } => "the Secret of a cluster that is configured no longer was deleted",
         }
+    }
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb(), self.name())
     }
 }
 

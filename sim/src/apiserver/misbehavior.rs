@@ -11,6 +11,7 @@ use http::header::{CONTENT_LENGTH, RETRY_AFTER};
 use http::{Response, StatusCode};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Collected, StreamBody};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::body::{self, Body};
@@ -19,6 +20,9 @@ use super::status::Status;
 
 /// How long kube-apiserver waits for an admission webhook (`timeoutSeconds`, default 10).
 const WEBHOOK_MAX: Duration = Duration::from_secs(10);
+
+/// What kube-apiserver says when an admission webhook says no.
+const DENIED: &str = "admission webhook \"validate.policy.example.com\" denied the request: not by this name";
 
 /// How long kube-apiserver lets a write take before it answers 504 (the default timeout of a write, 34 s).
 const WRITE_MAX: Duration = Duration::from_secs(34);
@@ -47,6 +51,18 @@ pub enum Misbehavior {
     },
     /// A webhook does not answer: every write fails after 10 s, and nothing was written.
     WebhookSilent,
+    /// A webhook refuses writes of objects whose names begin so.
+    Denies {
+        /// How they begin.
+        names: &'static str,
+        /// Whether the webhook breaks over them, and the API server answers 500, where it would say no with a 403.
+        breaks: bool,
+    },
+    /// A webhook puts a value of its own under a label, wherever that is written.
+    Bends {
+        /// The label's key.
+        label: &'static str,
+    },
     /// etcd is slow: writes are carried out, and answered 504 after 34 s all the same.
     WritesTimeOut,
     /// Answers of known length break off in the middle: the connection, or over HTTP/2 the stream, is reset.
@@ -122,6 +138,8 @@ impl Misbehaviors {
             | Misbehavior::Gone
             | Misbehavior::SlowLists { .. }
             | Misbehavior::WebhookSilent
+            | Misbehavior::Denies { .. }
+            | Misbehavior::Bends { .. }
             | Misbehavior::WritesTimeOut
             | Misbehavior::BreaksOff
             | Misbehavior::FallsSilent
@@ -133,12 +151,28 @@ impl Misbehaviors {
     }
 
     /// Refuses a write before it is carried out.
-    pub(crate) async fn before_write(&self) -> Result<(), Status> {
+    pub(crate) async fn before_write(&self, name: &str) -> Result<(), Status> {
+        let denied = self.find(|one| {
+            let Misbehavior::Denies { names, breaks } = one else { return None };
+            name.starts_with(names).then_some(*breaks)
+        });
+        match denied {
+            Some(true) => return Err(Status::webhook_timed_out()),
+            Some(false) => return Err(Status::forbidden(DENIED)),
+            None => {}
+        }
         if self.has(Misbehavior::WebhookSilent) {
             tokio::time::sleep(WEBHOOK_MAX).await;
             return Err(Status::webhook_timed_out());
         }
         Ok(())
+    }
+
+    /// Changes an object on its way in, as a mutating webhook does.
+    pub(crate) fn bend(&self, object: &mut Value) {
+        let label = self.find(|one| if let Misbehavior::Bends { label } = one { Some(*label) } else { None });
+        let value = label.and_then(|label| object["metadata"]["labels"].get_mut(label)).filter(|value| value.is_string());
+        value.into_iter().for_each(|value| *value = "bent".into());
     }
 
     /// Turns the answer of a write that was carried out into another.

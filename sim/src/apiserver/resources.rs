@@ -129,8 +129,9 @@ async fn create(
         return Err(Status::method_not_allowed());
     }
     let form = Form::negotiate(request.headers(), query.get("includeObject"))?;
-    let object = body::read_object(request).await?;
-    server.misbehaviors().before_write().await?;
+    let mut object = body::read_object(request).await?;
+    server.misbehaviors().before_write(object["metadata"]["name"].as_str().unwrap_or_default()).await?;
+    server.misbehaviors().bend(&mut object);
     let answer = created(server, &write(server, target, query.dry_run()?), object, form)?;
     server.misbehaviors().after_write().await.map(|()| answer)
 }
@@ -156,7 +157,7 @@ async fn update(
     } else {
         Patch::parse(&headers, &body::read(request.into_body()).await?)?
     };
-    server.misbehaviors().before_write().await?;
+    server.misbehaviors().before_write(name).await?;
     let write = write(server, target, query.dry_run()?);
     if let Patch::Replace(object) = &patch
         && target.kind.create_by_update
@@ -168,7 +169,12 @@ async fn update(
     let part = target.part.filter(|_| !scaled);
     let new = server.change(|store| {
         write.update(store, name, part, put && !scaled, |old| {
-            if scaled { with_scale(old, &patch.apply(&scale_of(old))?) } else { patch.apply(old) }
+            if scaled {
+                return with_scale(old, &patch.apply(&scale_of(old))?);
+            }
+            let mut new = patch.apply(old)?;
+            server.misbehaviors().bend(&mut new);
+            Ok(new)
         })
     })?;
     log(server, &write, if put { "update" } else { "patch" }, &new);
@@ -185,7 +191,7 @@ async fn delete(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Status> {
     let options = delete_options(query, request).await?;
-    server.misbehaviors().before_write().await?;
+    server.misbehaviors().before_write(name).await?;
     let write = write(server, target, options.dry_run);
     let (last, gone) = server.change(|store| write.delete(store, name, &options))?;
     log(server, &write, "delete", &last);
@@ -205,7 +211,7 @@ async fn delete_collection(
     }
     let selector = Selector::parse(target.kind, query)?;
     let options = delete_options(query, request).await?;
-    server.misbehaviors().before_write().await?;
+    server.misbehaviors().before_write("").await?;
     let scope = Scope { kind: target.kind, namespace: target.namespace.clone(), selector };
     let write = write(server, target, options.dry_run);
     let doomed = server.change(|store| {

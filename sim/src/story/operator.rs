@@ -77,6 +77,21 @@ impl Operator {
         self.misbehave("go away", Misbehavior::GoesAway { one_in })
     }
 
+    /// A webhook says no to writes of objects whose names begin so.
+    pub fn deny(&self, names: &'static str) -> Fault {
+        self.misbehave(&format!("deny {names}*"), Misbehavior::Denies { names, breaks: false })
+    }
+
+    /// A webhook breaks over writes of objects whose names begin so: they are answered 500.
+    pub fn break_over(&self, names: &'static str) -> Fault {
+        self.misbehave(&format!("break over {names}*"), Misbehavior::Denies { names, breaks: true })
+    }
+
+    /// A webhook puts a value of its own under a label, wherever that is written.
+    pub fn bend(&self, label: &'static str) -> Fault {
+        self.misbehave(&format!("bend {label}"), Misbehavior::Bends { label })
+    }
+
     fn misbehave(&self, words: &str, how: Misbehavior) -> Fault {
         self.story.note(&format!("{}/api: {words}", self.cluster));
         let (cluster, number) = (self.cluster.clone(), self.story.api(&self.cluster).misbehave(how));

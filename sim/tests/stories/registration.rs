@@ -1,5 +1,6 @@
 //! Clusters in Argo CD, registered by the server: what is configured is there, what is there stays, whatever is away.
 
+mod adversity;
 mod secrets;
 
 use std::time::Duration;
