@@ -77,7 +77,7 @@
 {{- if and (not $v.httpProxy.httpsProxy) (or $v.httpProxy.credentialsSecret $v.httpProxy.caSecret $v.httpProxy.noProxy) }}
 {{- $no = append $no "httpProxy.httpsProxy: is needed: the URL of the proxy, for instance http://proxy.example.com:3128" }}
 {{- end }}
-{{- if and $v.httpProxy.httpsProxy (hasPrefix "ws://" $v.serverURL) }}
+{{- if and $v.httpProxy.httpsProxy (hasPrefix "ws://" ($v.serverURL | default "")) }}
 {{- $no = append $no "httpProxy.httpsProxy: is for a serverURL of wss:// alone: the proxy would read the token and all traffic" }}
 {{- end }}
 {{- if and $v.audit.stdout $v.audit.existingClaim }}
