@@ -149,7 +149,8 @@ impl Registration {
             }
             let absences = self.registry.absences().into_iter().map(|(cluster, absent)| (cluster.to_string(), absent)).collect();
             let standings = memory.returns.standings(absences, &memory.found, &self.config, &self.host);
-            let wanted = self.wanted();
+            let mut wanted = self.wanted();
+            memory.see_gone(&mut wanted);
             let standing = |cluster: &str| standings.get(cluster).copied().unwrap_or(Standing::Keep);
             let mut plan = plan::plan(&wanted, &memory.found, &standing, self.now());
             let mut actions = std::mem::take(&mut plan.actions);
@@ -161,6 +162,8 @@ impl Registration {
                 let mut after = plan::plan(&wanted, &memory.found, &standing, self.now());
                 self.account.tell(&after, memory.taken.len());
                 memory.setbacks.settle(&mut after.actions);
+                memory.tell_duplicates(&after);
+                memory.returns.see(&memory.found, &wanted.hub);
                 self.find_bent(&written, &after, &wanted, memory);
                 return Ok(self.next_look(memory, &after));
             }
@@ -186,7 +189,8 @@ impl Registration {
             annotations: described.annotations,
         };
         let clusters = self.roster.described().into_iter().map(|(id, it)| (id.to_string(), target(it))).collect();
-        Wanted { hub: self.config.hub.clone(), config, digest, clusters, retention: self.config.retention }
+        let (hub, retention) = (self.config.hub.clone(), self.config.retention);
+        Wanted { hub, config, digest, clusters, retention, seen_gone_for: BTreeMap::new() }
     }
 
     fn next_look(&self, memory: &Memory, after: &Plan) -> Instant {

@@ -420,7 +420,7 @@ fn read(mut values: Values, env: Env<'_>, host: &Host) -> Reading {
     values.read("park-max", flags::duration, &mut config.park_max);
     values.read("leave", flags::duration, &mut config.leave);
     values.read("drain", flags::duration, &mut config.drain_max);
-    config.argocd = ArgoCdConfig::read(&mut values, host, &mut warnings);
+    config.argocd = ArgoCdConfig::read(&mut values, host, config.leave, &mut warnings);
     config.audit = AuditConfig::read(&mut values, host, &mut warnings);
     config.process.read(&mut values);
     config.traces = traces::read(&mut values, host);

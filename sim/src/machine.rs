@@ -110,8 +110,8 @@ impl Machine {
         *self.running() = Some(Running { tasks, drain: switch, is_drained: false });
     }
 
-    /// A host of this machine for a program that lives outside of it: a caller.
-    pub(crate) fn host(&self) -> Host {
+    /// A host of this machine for a program that lives outside of it: a caller, or a server more than the world has.
+    pub fn host(&self) -> Host {
         let incarnation = self.fabric.power_on(&self.name);
         let (name, panics) = (self.name.clone(), self.panics.clone());
         let tasks = Tasks::with_panic_hook(move |task, message| panics(format!("task {task} of {name} panicked: {message}")));

@@ -13,7 +13,7 @@ pub(crate) const METRICS: [(&str, &str, &str); 3] = [
     (
         "argocd_secrets",
         "state",
-        "With --argocd-namespace: Argo CD's cluster Secrets, by state: registered, skipped (offline for argocd-skip-after: Argo CD leaves the cluster alone), removed (configured no longer, kept for argocd-retention), taken (somebody else has the name: the cluster is not registered)",
+        "With --argocd-namespace: Argo CD's cluster Secrets, by state: registered, skipped (offline for argocd-skip-after: Argo CD leaves the cluster alone), removed (configured no longer, kept for argocd-retention), taken (somebody else has the name: the cluster is not registered), duplicate (another Secret has the same URL: Argo CD takes either)",
     ),
     (
         "argocd_registration_failing",
@@ -55,8 +55,13 @@ impl Account {
 
     /// How things are.
     pub(super) fn tell(&self, plan: &Plan, n_taken: usize) {
-        let states =
-            [("registered", plan.n_registered), ("skipped", plan.n_skipped), ("removed", plan.n_removed), ("taken", n_taken)];
+        let states = [
+            ("registered", plan.n_registered),
+            ("skipped", plan.n_skipped),
+            ("removed", plan.n_removed),
+            ("taken", n_taken),
+            ("duplicate", plan.duplicates.values().map(|names| names.len() - 1).sum()),
+        ];
         for (state, n) in states {
             self.secrets.get_or_create(&StateLabel { state }).set(i64::try_from(n).unwrap_or(i64::MAX));
         }

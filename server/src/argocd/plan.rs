@@ -16,6 +16,10 @@ use super::secret::{
     SKIP_RECONCILE, SKIPPED_SINCE, digest, is_own_annotation, is_own_label, name_of,
 };
 
+/// How long a process has to have seen that a cluster is gone, at least and whatever the time of day: a wall clock that jumps is
+/// set right by then, and a server whose clusters file is older than another's, as in a rollout, has ended.
+const SEEN_GONE_MIN: Duration = Duration::from_secs(600);
+
 /// What Argo CD is to have; with credentials, which nothing prints.
 #[derive(Clone, Default)]
 pub(crate) struct Wanted {
@@ -26,6 +30,8 @@ pub(crate) struct Wanted {
     pub(crate) digest: ConfigDigest,
     pub(crate) clusters: BTreeMap<String, Target>,
     pub(crate) retention: Duration,
+    /// For how long this process itself has seen each cluster that is not configured: no clock can jump over that.
+    pub(crate) seen_gone_for: BTreeMap<String, Duration>,
 }
 
 /// One cluster, as its Secret tells it.
@@ -126,12 +132,20 @@ pub(crate) struct Plan {
     pub(crate) n_removed: usize,
     /// Until the first of them is to be deleted.
     pub(crate) next_removal: Option<Duration>,
+    /// URLs that Argo CD finds in more than one Secret, with the names of those.
+    pub(crate) duplicates: BTreeMap<Vec<u8>, Vec<String>>,
 }
 
 /// Says what to do at the time of day `now`.
 pub(crate) fn plan(wanted: &Wanted, found: &[Found], standing: &dyn Fn(&str) -> Standing, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan { duplicates: duplicates(found), ..Plan::default() };
     let mut present = BTreeSet::new();
+    let is_of_configured = |secret: &&Found| {
+        let target = secret.cluster_of(&wanted.hub).and_then(|cluster| wanted.clusters.get(cluster));
+        !secret.is_ending && target.is_some_and(|target| target.server.as_bytes() == secret.server)
+    };
+    let served: BTreeSet<_> = found.iter().filter(is_of_configured).map(|secret| secret.server.as_slice()).collect();
+    let is_shared = |secret: &Found| served.contains(secret.server.as_slice());
     for secret in found {
         let Some(cluster) = secret.cluster_of(&wanted.hub) else { continue };
         match wanted.clusters.get(cluster) {
@@ -146,9 +160,10 @@ pub(crate) fn plan(wanted: &Wanted, found: &[Found], standing: &dyn Fn(&str) -> 
             }
             None => {
                 plan.n_removed += 1;
-                let left = removed_for(secret, now).map(|gone_for| wanted.retention.saturating_sub(gone_for));
-                plan.next_removal = plan.next_removal.into_iter().chain(left.filter(|_| !secret.is_ending)).min();
-                plan.actions.extend(remove(wanted, secret, now).filter(|_| !secret.is_ending));
+                let left = left(wanted, cluster, secret, now).filter(|_| !secret.is_ending);
+                plan.next_removal = plan.next_removal.into_iter().chain(left).min();
+                let has_successor = is_shared(secret) && secret.labels.contains_key(SECRET_TYPE);
+                plan.actions.extend(remove(secret, left, has_successor, now).filter(|_| !secret.is_ending));
             }
         }
     }
@@ -156,6 +171,16 @@ pub(crate) fn plan(wanted: &Wanted, found: &[Found], standing: &dyn Fn(&str) -> 
         plan.actions.push(create(wanted, cluster, target, standing(cluster), now));
     }
     plan
+}
+
+/// What leads Argo CD to one URL by several Secrets, whichever hub's they are.
+fn duplicates(found: &[Found]) -> BTreeMap<Vec<u8>, Vec<String>> {
+    let mut of_url = BTreeMap::<Vec<u8>, Vec<String>>::new();
+    for secret in found.iter().filter(|secret| secret.labels.contains_key(SECRET_TYPE) && !secret.server.is_empty()) {
+        of_url.entry(secret.server.clone()).or_default().push(secret.name.clone());
+    }
+    of_url.retain(|_, names| names.len() > 1);
+    of_url
 }
 
 fn create(wanted: &Wanted, cluster: &str, target: &Target, standing: Standing, now: Timestamp) -> Action {
@@ -231,14 +256,24 @@ fn patch(wanted: &Wanted, cluster: &str, target: &Target, found: &Found, standin
     Some(patch_of(found, labels, annotations, data))
 }
 
-/// Marks it at first, and deletes it when its time is over.
-fn remove(wanted: &Wanted, found: &Found, now: Timestamp) -> Option<Action> {
-    if removed_since(found).is_none() {
-        let mark = Map::from_iter([(REMOVED_SINCE.to_owned(), now.to_string().into())]);
-        return Some(patch_of(found, Map::new(), mark, Map::new()));
+/// Marks it at first, and deletes it when no time is `left`. Argo CD is to see one Secret for each URL: what has a successor
+/// leaves its sight at once.
+fn remove(found: &Found, left: Option<Duration>, has_successor: bool, now: Timestamp) -> Option<Action> {
+    let is_marked = removed_since(found).is_some();
+    if has_successor || !is_marked {
+        let labels = has_successor.then(|| (SECRET_TYPE.to_owned(), Value::Null));
+        let mark = (!is_marked).then(|| (REMOVED_SINCE.to_owned(), now.to_string().into()));
+        return Some(patch_of(found, labels.into_iter().collect(), mark.into_iter().collect(), Map::new()));
     }
     let Found { name, uid, version, .. } = found.clone();
-    (removed_for(found, now)? >= wanted.retention).then_some(Action::Delete { name, uid, version })
+    left?.is_zero().then_some(Action::Delete { name, uid, version })
+}
+
+/// How long the Secret of a cluster that is configured no longer stays, if that is known.
+fn left(wanted: &Wanted, cluster: &str, found: &Found, now: Timestamp) -> Option<Duration> {
+    let seen_gone_for = wanted.seen_gone_for.get(cluster).copied().unwrap_or_default();
+    let unseen = wanted.retention.min(SEEN_GONE_MIN).saturating_sub(seen_gone_for);
+    removed_for(found, now).map(|gone_for| wanted.retention.saturating_sub(gone_for).max(unseen))
 }
 
 fn removed_since(found: &Found) -> Option<Timestamp> {

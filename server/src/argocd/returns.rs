@@ -62,6 +62,12 @@ impl Returns {
         standings
     }
 
+    /// Sees which Secrets are skipped after a look, so that the next tells which of them somebody else gave back.
+    pub(super) fn see(&mut self, found: &[Found], hub: &str) {
+        let skipped = found.iter().filter(|found| found.annotations.contains_key(SKIPPED_SINCE));
+        self.skipped.extend(skipped.filter_map(|found| found.cluster_of(hub)).map(str::to_owned));
+    }
+
     fn back(&mut self, cluster: &str, is_skipped: bool, now: Instant, config: &ArgoCdConfig, host: &Host) -> Standing {
         self.skipped.remove(cluster);
         self.elsewhere.remove(cluster);
@@ -77,15 +83,9 @@ impl Returns {
     /// `is_skipped` is what its Secret says, if it has one.
     fn away(&mut self, cluster: &str, is_skipped: Option<bool>, absent: Duration, config: &ArgoCdConfig) -> Standing {
         self.moments.remove(cluster);
-        match is_skipped {
-            Some(true) => {
-                self.skipped.insert(cluster.to_owned());
-            }
-            // This server gives nobody back who is away.
-            Some(false) if self.skipped.remove(cluster) => {
-                self.elsewhere.insert(cluster.to_owned());
-            }
-            Some(false) | None => {}
+        // This server gives nobody back who is away.
+        if is_skipped == Some(false) && self.skipped.remove(cluster) {
+            self.elsewhere.insert(cluster.to_owned());
         }
         let is_known = self.has_met_any && !self.elsewhere.contains(cluster);
         let is_over = config.skip_after.is_some_and(|max| absent >= max);

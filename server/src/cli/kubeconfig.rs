@@ -79,7 +79,10 @@ fn read_credential(values: &mut Values, host: &Host, url: &str) -> Credential {
 }
 
 pub(crate) fn read_url(text: &str) -> Result<String, String> {
-    let good =
-        text.parse::<http::Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none());
+    // Whoever writes a password there does not want to read it in a log.
+    if text.contains('@') {
+        return Err("is no URL of a listener: it has a user or password, and neither belongs there".to_owned());
+    }
+    let good = text.parse::<host::HttpUrl>().is_ok() && !text.contains('#');
     if good { Ok(text.to_owned()) } else { Err(format!("{text:?} is no URL such as http://127.0.0.1:8080")) }
 }

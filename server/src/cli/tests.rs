@@ -151,8 +151,8 @@ fn registration_in_argo_cd_is_on_with_a_namespace_and_has_its_defaults_from_the_
     expected.api.ca = Some("ca.pem".to_owned());
     assert_eq!(format!("{:?}", read(&of_pod)), format!("{expected:?}"));
     let full = ["-argocd-ca-cert=ca.pem", "-argocd-client-cert=cert.pem", "-argocd-client-key=key.pem", "-argocd-skip-after=2h"];
-    let full = read(&[of_pod.as_slice(), &full, &["-argocd-retention=0", "-argocd-api-server=10.0.0.1:6443"]].concat());
-    assert_eq!((full.skip_after, full.retention), (Some(Duration::from_secs(7200)), Duration::ZERO));
+    let full = read(&[of_pod.as_slice(), &full, &["-argocd-retention=5m", "-argocd-api-server=10.0.0.1:6443"]].concat());
+    assert_eq!((full.skip_after, full.retention), (Some(Duration::from_secs(7200)), Duration::from_secs(300)));
     assert_eq!(full.files.identity, Some(("cert.pem".to_owned(), "key.pem".to_owned())));
     assert_eq!(full.api.addr.to_string(), "10.0.0.1:6443");
 }
@@ -173,6 +173,9 @@ fn mistakes_of_registration_are_told_with_their_flags() {
         .concat(),
         &[on.as_slice(), &["-argocd-client-cert=cert.pem", "-argocd-ca-cert=gone.pem"]].concat(),
         &[plain.as_slice(), &["-argocd-ca-cert=ca.pem", "-argocd-client-cert=cert.pem", "-argocd-client-key=key.pem"]].concat(),
+        &[on.as_slice(), &["-leave=1m", "-argocd-skip-after=179s", "-argocd-retention=299s"]].concat(),
+        &["-argocd-namespace=argocd", "-argocd-url=https://user:hunter2@hub:8080"],
+        &["-argocd-namespace=argocd", "-argocd-url=https://hub:8080/#part"],
     ]
     .iter()
     .map(|args| Mistakes(&run(&[&of_pod, *args].concat(), &[]).expect_err("mistakes")).to_string())

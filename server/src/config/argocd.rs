@@ -9,9 +9,14 @@ use proxy::flags::{self, Flag, HostPort, Section, Values};
 /// Where Kubernetes puts the files of a pod's service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// An agent that was refused waits up to a minute before it dials again: what is shorter would take clusters for gone that are
-/// about to come back, all of them whenever the server itself begins.
-const SKIP_AFTER_MIN: Duration = Duration::from_secs(60);
+/// What a cluster may be without a session beyond the time in which a server leaves: an agent that was refused waits up to a minute
+/// before it dials again, and may be refused once more. What is shorter would take clusters for gone that are about to come back, all of
+/// them in a rollout.
+const REDIAL_MAX: Duration = Duration::from_secs(120);
+
+/// In a rollout two servers run with files of different age, and the older one takes what is new for what is gone: what is shorter
+/// could end before it does.
+const RETENTION_MIN: Duration = Duration::from_secs(300);
 
 /// Room for a namespace and a name of Kubernetes with a slash between them.
 const HUB_BYTES_MAX: usize = 63 + 1 + 253;
@@ -73,7 +78,7 @@ pub(crate) const FLAGS: Section = Section {
         Flag::value(
             "argocd-skip-after",
             "TIME",
-            "How long a cluster is offline before Argo CD is told to leave it alone until it is back, at least 1m; 0 = never",
+            "How long a cluster is offline before Argo CD is told to leave it alone until it is back, at least --leave plus 2m; 0 = never",
         )
         .default("0"),
         Flag::value(
@@ -82,7 +87,7 @@ pub(crate) const FLAGS: Section = Section {
             "Clusters that are back are given back to Argo CD within this time, each at a moment of its own",
         )
         .default("1m"),
-        Flag::value("argocd-retention", "TIME", "How long the Secret of a cluster stays that is configured no longer")
+        Flag::value("argocd-retention", "TIME", "How long the Secret of a cluster stays that is configured no longer, at least 5m")
             .default("24h"),
         Flag::value("argocd-api-server", "HOST:PORT", "API server of the cluster in which Argo CD runs")
             .default("kubernetes.default.svc:443"),
@@ -115,8 +120,8 @@ impl ArgoCdConfig {
         }
     }
 
-    /// What the flags ask for; mistakes are left in `values`.
-    pub(crate) fn read(values: &mut Values, host: &Host, warnings: &mut Vec<String>) -> Option<Self> {
+    /// What the flags ask for, of a server that takes `leave` to leave; mistakes are left in `values`.
+    pub(crate) fn read(values: &mut Values, host: &Host, leave: Duration, warnings: &mut Vec<String>) -> Option<Self> {
         let namespace = values.get("argocd-namespace", flags::optional(namespace)).flatten();
         let url = values.get("argocd-url", flags::optional(crate::cli::kubeconfig::read_url)).flatten();
         let Some(namespace) = namespace else {
@@ -135,14 +140,20 @@ impl ArgoCdConfig {
         config.read_credentials(values, host, warnings);
         let skip_after = values.get("argocd-skip-after", |text| match flags::duration(text)? {
             Duration::ZERO => Ok(None),
-            short if short < SKIP_AFTER_MIN => {
-                Err(format!("{text:?} is shorter than 1m: an agent may wait as long before it dials again, and 0 turns it off"))
-            }
+            short if short < leave + REDIAL_MAX => Err(format!(
+                "{text:?} is shorter than --leave plus 2m: an agent may take as long to come back, and 0 turns it off"
+            )),
             time => Ok(Some(time)),
         });
         config.skip_after = skip_after.flatten();
         values.read("argocd-return-spread", flags::duration, &mut config.return_spread);
-        values.read("argocd-retention", flags::duration, &mut config.retention);
+        let retention = |text: &str| match flags::duration(text)? {
+            short if short < RETENTION_MIN => Err(format!(
+                "{text:?} is shorter than 5m: in a rollout a server with an older clusters file could delete what a newer one registered"
+            )),
+            time => Ok(time),
+        };
+        values.read("argocd-retention", retention, &mut config.retention);
         values.read("argocd-api-server", flags::host_port, &mut config.api.addr);
         let ca = |text: &str| flags::path(text).and_then(|path| flags::readable(host)(&path)).map(Some);
         values.read("argocd-api-ca-cert", ca, &mut config.api.ca);

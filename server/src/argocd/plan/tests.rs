@@ -20,7 +20,9 @@ fn wanted(clusters: &[&str]) -> Wanted {
     let target = |id: &str| Target { server: format!("{HUB_URL}/tunnel/{id}"), ..Target::default() };
     let clusters = clusters.iter().map(|id| ((*id).to_owned(), target(id))).collect();
     let config = b"{}".to_vec();
-    Wanted { hub: HUB_URL.to_owned(), digest: digest(&config), config, clusters, retention: Duration::from_secs(600) }
+    let seen_gone_for = IDS.map(|id| (id.to_owned(), SEEN_GONE_MIN)).into();
+    let (hub, retention) = (HUB_URL.to_owned(), Duration::from_secs(600));
+    Wanted { hub, digest: digest(&config), config, clusters, retention, seen_gone_for }
 }
 
 /// A namespace of Secrets that does as it is told, under the conditions that it is told.
@@ -201,6 +203,39 @@ fn a_cluster_that_is_gone_from_the_configuration_keeps_its_secret_for_the_retent
     let actions = pass(&mut there, &rest, Standing::Skip, minute(22));
     assert!(matches!(actions.as_slice(), [Action::Delete { name, .. }] if name == FIRST), "{actions:?}");
     assert_eq!(there.secrets.len(), 1);
+}
+
+#[test]
+fn no_clock_has_deleted_what_the_process_itself_has_not_seen_gone_for_long() {
+    let mut there = Namespace::default();
+    let mut none = wanted(&[]);
+    none.retention = Duration::from_secs(24 * 3600);
+    pass(&mut there, &wanted(&["edge-1"]), Standing::Keep, minute(0));
+    pass(&mut there, &none, Standing::Keep, minute(1));
+    none.seen_gone_for.insert("edge-1".to_owned(), SEEN_GONE_MIN - Duration::from_secs(1));
+    assert_eq!(pass(&mut there, &none, Standing::Keep, minute(1_000_000)), []);
+    let looked_at = plan(&none, &there.found(), &|_| Standing::Keep, minute(1_000_000));
+    assert_eq!(looked_at.next_removal, Some(Duration::from_secs(1)));
+    none.seen_gone_for.insert("edge-1".to_owned(), SEEN_GONE_MIN);
+    assert_eq!(pass(&mut there, &none, Standing::Keep, minute(1_000_000)).len(), 1);
+}
+
+#[test]
+fn a_url_that_another_cluster_takes_over_leads_argo_cd_to_one_secret_only() {
+    let mut there = Namespace::default();
+    let (old, mut new) = (wanted(&["edge-1"]), wanted(&["edge-2"]));
+    new.clusters.get_mut("edge-2").expect("it").server = old.clusters["edge-1"].server.clone();
+    pass(&mut there, &old, Standing::Keep, minute(0));
+    pass(&mut there, &new, Standing::Keep, minute(1));
+    assert_eq!(plan(&new, &there.found(), &|_| Standing::Keep, minute(1)).duplicates.len(), 1);
+    assert!(there.first().labels.contains_key(SECRET_TYPE), "not before its successor is there");
+    assert_eq!(pass(&mut there, &new, Standing::Keep, minute(1)).len(), 1);
+    assert!(!there.first().labels.contains_key(SECRET_TYPE) && there.first().annotations.contains_key(REMOVED_SINCE));
+    assert!(plan(&new, &there.found(), &|_| Standing::Keep, minute(1)).duplicates.is_empty());
+    assert_eq!(pass(&mut there, &new, Standing::Keep, minute(2)), []);
+    assert_eq!(pass(&mut there, &new, Standing::Keep, minute(20)).len(), 1, "it is deleted in its time all the same");
+    pass(&mut there, &old, Standing::Keep, minute(21));
+    assert!(there.first().labels.contains_key(SECRET_TYPE));
 }
 
 #[test]
