@@ -27,7 +27,8 @@ pub(super) fn judge_labels(labels: &BTreeMap<String, String>) -> Vec<String> {
 /// What is wrong with a cluster's annotations.
 pub(super) fn judge_annotations(annotations: &BTreeMap<String, String>) -> Vec<String> {
     let wrong = annotations.keys().filter_map(|key| of_key(key, secret::is_own_annotation(key)));
-    let n_bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    // Each key stands there a second time, with a comma, in the record of what came from the file.
+    let n_bytes: usize = annotations.iter().map(|(key, value)| 2 * key.len() + 1 + value.len()).sum();
     let too_long = (n_bytes > ANNOTATIONS_MAX).then(|| format!("has {n_bytes} bytes, at most {ANNOTATIONS_MAX} are taken"));
     wrong.chain(too_long).collect()
 }
@@ -89,7 +90,9 @@ mod tests {
             let told = judge_labels(&map(&[("key", value)]));
             assert!(told.len() == 1 && told[0].starts_with("key: "), "{told:?}");
         }
-        assert_eq!(judge_annotations(&map(&[("a", &"x".repeat(ANNOTATIONS_MAX))])).len(), 1);
+        let (fits, exceeds) = ("x".repeat(ANNOTATIONS_MAX - 3), "x".repeat(ANNOTATIONS_MAX - 2));
+        let n_mistakes = |value: &str| judge_annotations(&map(&[("a", value)])).len();
+        assert_eq!([n_mistakes(&fits), n_mistakes(&exceeds)], [0, 1], "its key is there twice, and a comma");
     }
 
     #[test]
