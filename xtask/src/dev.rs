@@ -201,7 +201,7 @@ impl Place {
         let mut command = self.program("postern-agent");
         // By environment: command lines are for everybody to read.
         command.env("TOKEN", &self.token);
-        command.args(["--server", &format!("wss://localhost:{public}/connect")]);
+        command.args(["--server", &format!("wss://127.0.0.1:{public}/connect")]);
         command.args(["--target", &format!("127.0.0.1:{apiserver}")]);
         command.arg("--ca-cert").arg(self.cert("ca.pem"));
         command.arg("--sa-token-path").arg(self.at("sa-token"));
