@@ -33,8 +33,11 @@ otlp.caSecret: a collector at http:// shows no certificate: write https:// in ot
 {{- end }}
 {{- if $v.argocd.managed }}
 {{- $skip := include "postern-server.seconds" $v.argocd.skipAfter | int }}
-{{- if and (gt $skip 0) (lt $skip 60) }}
-argocd.skipAfter: {{ $v.argocd.skipAfter }} is less than 1m, which an agent may need to come back; "0" = never
+{{- if and (gt $skip 0) (lt $skip (add 120 (include "postern-server.seconds" $v.leave | int) | int)) }}
+argocd.skipAfter: {{ $v.argocd.skipAfter }} is less than leave plus 2m, which an agent may need to come back; "0" = never
+{{- end }}
+{{- if lt (include "postern-server.seconds" $v.argocd.retention | int) 300 }}
+argocd.retention: {{ $v.argocd.retention }} is less than 5m, in which a server with an older clusters list may still run
 {{- end }}
 {{- end }}
 {{- if and $v.audit.enabled (not $v.audit.stdout) }}
