@@ -141,6 +141,11 @@ impl Arch {
     }
 }
 
+/// This machine's, as images call it.
+pub(crate) fn architecture() -> Result<&'static str> {
+    Ok(own_arch()?.name)
+}
+
 fn own_arch() -> Result<Arch> {
     let own = ARCHS.into_iter().find(|arch| arch.triple.starts_with(std::env::consts::ARCH));
     own.with_context(|| format!("images are built on amd64 and arm64; this machine is {}", std::env::consts::ARCH))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{PARTS, Part, Release, artefacts};
@@ -21,7 +21,7 @@ pub(super) fn make(release: &Release, are_built: bool) -> Result<()> {
     if !are_built {
         step("images", || image::build(&image::Asked::default(), &Skips::default()))?;
     }
-    let arch = architecture()?;
+    let arch = image::architecture()?;
     let mut pushed = serde_json::Map::from_iter([(COMMIT.to_owned(), release.commit.as_str().into())]);
     for Part { name: part, .. } in PARTS {
         let local = format!("{part}:{version}");
@@ -137,15 +137,6 @@ fn pushed(dist: &Path) -> Result<Vec<(String, Value)>> {
 
 fn arch_of(file: &Path) -> Option<String> {
     Some(file.file_name()?.to_str()?.strip_prefix("pushed-")?.strip_suffix(".json")?.to_owned())
-}
-
-/// As images call it.
-fn architecture() -> Result<&'static str> {
-    match std::env::consts::ARCH {
-        "x86_64" => Ok("amd64"),
-        "aarch64" => Ok("arm64"),
-        other => bail!("no image is made for {other}"),
-    }
 }
 
 /// The digest under which `repository` has an image, of what `docker image inspect` says.
