@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Fault, wait_for};
 
@@ -91,15 +92,15 @@ impl Process {
 
     /// Asks it to end (SIGTERM) and does not wait.
     pub fn terminate(&self) -> Result<()> {
-        signal(self.child.id(), "TERM").with_context(|| self.name.clone())
+        signal(self.child.id(), Signal::TERM).with_context(|| self.name.clone())
     }
 
     /// Stops it where it is (SIGSTOP): its sockets stay, nobody is told. It goes on when the fault is dropped.
     pub fn pause(&self) -> Result<Fault> {
         let pid = self.child.id();
-        signal(pid, "STOP").with_context(|| self.name.clone())?;
+        signal(pid, Signal::STOP).with_context(|| self.name.clone())?;
         // A process that was killed meanwhile has nothing to go on with.
-        Ok(Fault::new(move || drop(signal(pid, "CONT"))))
+        Ok(Fault::new(move || drop(signal(pid, Signal::CONT))))
     }
 
     /// Ends it at once (SIGKILL).
@@ -116,10 +117,10 @@ impl Drop for Process {
     }
 }
 
-/// The standard library can only kill; any other signal takes the operating system's own tool.
-fn signal(pid: u32, name: &str) -> Result<()> {
-    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().context("run kill")?;
-    if status.success() { Ok(()) } else { bail!("no SIG{name}: {status}") }
+/// The standard library can only kill, and a small machine has no program that does more.
+fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("a process has an id")?;
+    kill_process(pid, signal).with_context(|| format!("{signal:?}"))
 }
 
 /// A loopback address that is free at this moment.
