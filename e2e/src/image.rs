@@ -56,11 +56,12 @@ impl Images {
         let container = docker(&["create", image])?.trim().to_owned();
         let listed = list(&container);
         docker(&["rm", &container])?;
-        // The engine makes these in every container: devices, and files for the network.
-        let engines = [".dockerenv", "dev/", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab", "proc/", "sys/"];
+        // Docker and Podman make these in every container, by these names and no others.
+        let engines =
+            [".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf", "run/.containerenv"];
         let is_ours = |line: &&str| {
             let path = line.split_whitespace().nth(5).unwrap_or_default();
-            !path.ends_with('/') && !engines.iter().any(|its| path.starts_with(its))
+            !path.ends_with('/') && !engines.contains(&path)
         };
         Ok(listed?.lines().filter(is_ours).map(str::to_owned).collect())
     }

@@ -131,14 +131,18 @@ fn end(child: &mut Child, stop: &Stop) -> Result<ExitStatus> {
 
 /// Asks a child of our own group to end, and does not wait.
 pub(crate) fn ask_to_end(child: &Child) {
-    // It fails when the child has ended.
-    let _ = Command::new("sh").arg("-c").arg(format!("kill -s TERM {}", child.id())).stderr(Stdio::null()).status();
+    kill("TERM", &child.id().to_string());
 }
 
 /// Sends a signal to the child and what it has started.
 fn signal(child: &Child, name: &str) {
+    kill(name, &format!("-{}", child.id()));
+}
+
+/// `whom` is a process, or a group behind a minus.
+fn kill(name: &str, whom: &str) {
     // The shell's own `kill` is there where no program of that name is. It fails when all of them have ended.
-    let kill = format!("kill -s {name} -- -{}", child.id());
+    let kill = format!("kill -s {name} -- {whom}");
     let _ = Command::new("sh").arg("-c").arg(kill).stderr(Stdio::null()).status();
 }
 
